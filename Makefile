@@ -1,0 +1,63 @@
+# The project's commands. `make` alone lists them; none needs root.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# What pip has to say while it works, without a line for each requirement.
+QUIET := grep --line-buffered -vE '^(Requirement already|Collecting|  (Using cached|Downloading|Getting|Preparing|Installing build)|Obtaining)'
+
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.PHONY: help up test check format control-plane ollama lock clean
+
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+up: .venv/.standalone ## Run everything on this machine, without a cluster
+	@$(BIN)/llmb up $(UP)
+
+test: .venv/.dev control-plane ollama check ## Install, build the real servers once, check, run every test
+	@$(BIN)/pytest $(PYTEST)
+
+check: .venv/.dev ## Style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+format: .venv/.dev ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+control-plane: ## Build kube-apiserver, kubectl and etcd once, outside the repository
+	@$(PYTHON) tests/parts/build.py control-plane
+
+ollama: ## Build Ollama once, outside the repository
+	@$(PYTHON) tests/parts/build.py ollama
+
+lock: .venv/.dev ## Pin every dependency again, with hashes and without a registry's address
+	@$(LOCK) --extra standalone -o locks/standalone.txt
+	@$(LOCK) --extra dev -c locks/standalone.txt -o locks/dev.txt
+
+clean: ## Remove what was installed and run here; built servers stay in their cache
+	@rm -rf .venv build dist llmb-data .mypy_cache .ruff_cache .pytest_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
+	@echo "[setup] a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/.standalone: .venv/bin/python locks/standalone.txt pyproject.toml
+	@test -e .venv/.dev || { echo "[setup] installing what locks/standalone.txt pins"; \
+	  $(BIN)/pip install --disable-pip-version-check --require-hashes -r locks/standalone.txt | { $(QUIET) || true; }; \
+	  $(BIN)/pip install -q --disable-pip-version-check --no-deps -e .; }
+	@touch $@
+
+.venv/.dev: .venv/bin/python locks/dev.txt pyproject.toml
+	@echo "[setup] installing what locks/dev.txt pins (two minutes the first time)"
+	@$(BIN)/pip install --disable-pip-version-check --require-hashes -r locks/dev.txt | { $(QUIET) || true; }
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@

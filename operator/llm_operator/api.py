@@ -1,0 +1,199 @@
+"""Requests to the Kubernetes API, and the only place where its client is used.
+
+A path in, JSON or one of the `ports` errors out, within a timeout. It knows no resource and decides
+nothing; what is asked for stands in `cluster`.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import yaml
+from kubernetes.aio import client, config
+
+from llm_operator.ports import Gone, PortError, Refused, Unavailable
+
+#: Who the API server says is asking.
+AGENT = "llm-backend-operator"
+
+#: Seconds for a request, and for its connection to stand.
+TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5)
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+#: Names and labels without the objects.
+METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class NotConfigured(Exception):
+    """Nothing says where the API server is. The message says what to set."""
+
+
+class API:
+    """One API server. An async context manager, made by `connect`."""
+
+    def __init__(self, asking: client.ApiClient) -> None:
+        self._client = asking
+        self._renewing = asyncio.Lock()
+
+    @classmethod
+    async def connect(cls) -> Self:
+        """Read where it is: KUBECONFIG, else the pod's service account, else ~/.kube/config.
+
+        Raises:
+            NotConfigured: none of the three is there, or it can't be read.
+        """
+        return cls(_client(await _configuration()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def session(self, *, connections: int) -> tuple[str, aiohttp.ClientSession]:
+        """Its address, and a new session with the credentials as they are on disk now.
+
+        Raises:
+            NotConfigured: they are not there any more.
+        """
+        asking = _client(await _configuration())
+        settings = asking.configuration
+        headers = {"User-Agent": asking.user_agent}
+        if token := await settings.get_api_key_with_prefix("BearerToken"):
+            headers["Authorization"] = token
+        connector = aiohttp.TCPConnector(limit=connections, ssl=asking.rest_client.ssl_context)
+        session = aiohttp.ClientSession(connector=connector, headers=headers, proxy=settings.proxy)
+        return settings.host, session
+
+    async def get(
+        self, path: str, *, query: Mapping[str, str] | None = None, accept: str = JSON
+    ) -> dict[str, Any]:
+        """An object or a list. Raises as `request` does."""
+        return await self.request("GET", path, query=query, accept=accept)
+
+    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str) -> None:
+        """Server-side apply, taking the fields in the body from whoever owns them.
+
+        Raises as `request` does.
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        await self.request("PATCH", path, query=query, body=body, content=APPLY)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content: str = JSON,
+        accept: str = JSON,
+    ) -> dict[str, Any]:
+        """The JSON that answers a request.
+
+        Raises:
+            Unavailable: no answer in time, or one that says to come back later.
+            Gone: there is no such thing.
+            Refused: any other answer but success.
+        """
+        asking = self._client
+        send = partial(_exchange, query=query, body=body, content=content, accept=accept)
+        code, text = await send(asking, method, path)
+        if code == 401:
+            # Tokens of a kubeconfig or of an exec plugin end; what is on disk now may be good.
+            await self._renew(asking)
+            code, text = await send(self._client, method, path)
+        if 200 <= code < 300:
+            return dict(json.loads(text))
+        raise _failure(f"{method} {path}", code, text)
+
+    async def _renew(self, stale: client.ApiClient) -> None:
+        async with self._renewing:
+            if self._client is not stale:
+                return
+            try:
+                self._client = _client(await _configuration())
+            except NotConfigured as error:
+                raise Unavailable(str(error)) from error
+            await stale.close()  # type: ignore[no-untyped-call]
+
+
+async def _configuration() -> client.Configuration:
+    found = client.Configuration()
+    named = os.environ.get("KUBECONFIG")
+    try:
+        if not named and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=named or str(Path.home() / ".kube" / "config"),
+                client_configuration=found,
+                persist_config=False,
+            )
+    except (
+        config.ConfigException,
+        yaml.YAMLError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise NotConfigured(
+            f"no usable Kubernetes configuration ({error}): set KUBECONFIG, or run in a pod"
+        ) from error
+    return found
+
+
+def _client(configuration: client.Configuration) -> client.ApiClient:
+    asking = client.ApiClient(configuration)
+    # NB: the API server takes the part before the slash for the field manager of what is not
+    # applied.
+    asking.user_agent = f"{AGENT}/{version('llm-backend')}"
+    return asking
+
+
+async def _exchange(
+    asking: client.ApiClient,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None,
+    body: Mapping[str, Any] | None,
+    content: str,
+    accept: str,
+) -> tuple[int, bytes]:
+    """One request and its answer, whatever that is."""
+    try:
+        prepared = await asking.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": accept, "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await asking.call_api(*prepared, _request_timeout=TIMEOUT)
+        return response.status, await response.read()  # type: ignore[no-untyped-call]
+    except (aiohttp.ClientError, TimeoutError, OSError, config.ConfigException) as error:
+        told = str(error) or type(error).__name__
+        raise Unavailable(f"{method} {path}: {told}") from error
+
+
+def _failure(asked: str, code: int, text: bytes) -> PortError:
+    """What an answer that is no success means."""
+    try:
+        answer = json.loads(text)
+        told, causes = str(answer["message"]), (answer.get("details") or {}).get("causes") or []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        told, causes = text[:200].decode(errors="replace"), []
+    message = f"{asked}: HTTP {code}: {told[:500]}"
+    if code in (404, 410) or any(c.get("reason") == "NamespaceTerminating" for c in causes):
+        return Gone(message)
+    return Unavailable(message) if code in (408, 409, 429) or code >= 500 else Refused(message)

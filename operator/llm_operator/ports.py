@@ -1,0 +1,95 @@
+"""What the operator's core needs from outside, as protocols, and the errors that may come from
+there.
+
+    PortError
+    ├── Unavailable    the other side is away, slow or busy; the same request may pass later
+    ├── Refused        the other side said no; the same request fails again until somebody acts
+    └── Gone           the object, or the namespace it is in, is not there or is being deleted
+
+In a cluster `cluster` and `publish.configmap` are behind them; on one machine folders are. The core
+imports neither. Every call ends by itself: an adapter owes a timeout on each wait.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from llm_operator.publish.outcome import Place, Standing
+from llm_operator.reasons import DatabaseSynced
+from llm_operator.resource.model import Resource
+
+#: `status` of a resource, as JSON.
+Status = dict[str, object]
+
+
+class PortError(Exception):
+    """Any failure of an adapter. The message names what was asked for and what came back."""
+
+
+class Unavailable(PortError):
+    """The other side is away, slow or busy."""
+
+
+class Refused(PortError):
+    """The other side said no: a missing right, a rule of its own, a request it can't read."""
+
+
+class Gone(PortError):
+    """The object, or its namespace, is not there or is on its way out."""
+
+
+class Source(Protocol):
+    """Where resources come from."""
+
+    async def list(self, namespace: str | None) -> Sequence[Resource]:
+        """All resources of a namespace, or of every namespace served; as they are now, not as
+        cached.
+
+        Raises:
+            PortError: nothing is known. A partial list is never returned.
+        """
+
+
+class Sink(Protocol):
+    """Where routing configurations go; one for each namespace."""
+
+    #: For the messages of a status.
+    place: Place
+
+    async def current(self, namespace: str) -> Standing | None:
+        """What lies there now; None when nothing does."""
+
+    async def publish(self, namespace: str, *, raw: bytes, checksum: str) -> None:
+        """Put the bytes and their checksum there, both at once; others' things beside stay."""
+
+    async def namespaces(self) -> frozenset[str]:
+        """Where configurations of this operator lie."""
+
+
+class Recorder(Protocol):
+    """Where resources are recorded. It reports an absent database; it doesn't raise for one."""
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds to let pass before trying again what was not Synced."""
+
+    async def sync(
+        self, namespace: str, resources: Sequence[Resource]
+    ) -> Mapping[str, DatabaseSynced]:
+        """Make the rows of a namespace equal to its resources; by uid, whether the row is right.
+
+        For a resource that is being deleted Synced says that its row is gone.
+        """
+
+    async def namespaces(self) -> frozenset[str]:
+        """Where live rows are; none while the database can't say."""
+
+
+class StatusWriter(Protocol):
+    """Where a resource's status goes."""
+
+    async def write(self, resource: Resource, status: Status) -> None:
+        """Make it the status of the object.
+
+        Raises:
+            Gone: the object is not there any more.
+        """

@@ -1,0 +1,164 @@
+"""Makes the plan of one namespace stand in its sink, and keeps what is known of what stands.
+
+A resource that can't be used keeps the route it had: the last configuration that was well is
+remembered, so that not even an edit by hand or a deleted ConfigMap loses it. It never lists
+resources and never writes a status. Data flows resources -> `plan` -> `outcome` -> sink, and
+everything seen on the way -> `View`.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llm_contract import Route, RoutingConfig, checksum, dump
+from llm_operator.plan import Addresses, Plan, Verdict, plan
+from llm_operator.ports import Gone, PortError, Refused, Sink, Unavailable
+from llm_operator.publish.outcome import Outcome, Standing, decide, readable
+from llm_operator.reasons import ConfigPublished
+from llm_operator.resource.model import Resource
+
+logger = logging.getLogger(__name__)
+
+#: Hex digits of a checksum in a log line.
+DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one pass saw and did.
+
+    Attributes:
+        resources: those that are not being deleted, by uid.
+        verdicts: by uid.
+        planned: the routes of the plan, by uid.
+        standing: the routes that stand, by uid.
+        checksum: of the configuration that stands; "" when none does.
+        outcome: what came of the plan; None before the first pass.
+    """
+
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    planned: Mapping[str, Route] = field(default_factory=dict)
+    standing: Mapping[str, Route] = field(default_factory=dict)
+    checksum: str = ""
+    outcome: Outcome | None = None
+
+
+class Publisher:
+    """One namespace's way to its sink.
+
+    Attributes:
+        view: what the last pass saw and did.
+    """
+
+    def __init__(self, namespace: str, sink: Sink, *, addresses: Addresses) -> None:
+        self.view = View()
+        self._namespace = namespace
+        self._sink = sink
+        self._addresses = addresses
+        #: The source of last good routes.
+        self._good: RoutingConfig | None = None
+        #: What lies in the sink, as it was seen or written last.
+        self._standing: Standing | None = None
+        #: The configuration in it; None as long as it could not be looked at.
+        self._stands: RoutingConfig | None = None
+
+    async def publish(self, resources: Sequence[Resource]) -> None:
+        """Plan the resources and make the plan stand; `view` tells what came of it.
+
+        Raises:
+            Unavailable: the sink is away.
+            Refused: the sink said no.
+        """
+        planned: Plan | None = None
+        try:
+            await self._look()
+            planned = self._plan(resources)
+            outcome = await self._stand(planned, wanted=any(not r.deleting for r in resources))
+        except Gone:
+            # Nobody routes by a namespace that is being deleted, and its resources must not wait
+            # for it.
+            outcome = _failed("The namespace is being deleted")
+        except PortError as error:
+            # NB: before the first look nothing is known that a status could tell.
+            if self._stands is not None or isinstance(error, Refused):
+                outcome = _failed(_trouble(error, self._sink))
+                self._see(resources, planned or self._plan(resources), outcome)
+            raise
+        self._see(resources, planned or self._plan(resources), outcome)
+
+    async def _look(self) -> None:
+        standing = await self._sink.current(self._namespace)
+        if self._stands is None or standing != self._standing:
+            found = readable(standing)
+            self._standing, self._stands = standing, found or RoutingConfig()
+            self._good = self._good or found
+
+    async def _stand(self, planned: Plan, *, wanted: bool) -> Outcome:
+        standing = self._standing
+        if not wanted and not (standing and standing.owned):
+            # Nothing to route, and nothing of ours there; a new empty ConfigMap would be litter.
+            return Outcome(reason=ConfigPublished.PUBLISHED)
+        raw = dump(planned.config)
+        digest = checksum(raw)
+        outcome = decide(standing, raw, checksum=digest, place=self._sink.place)
+        if outcome.write:
+            await self._sink.publish(self._namespace, raw=raw, checksum=digest)
+            self._standing = Standing(raw=raw, checksum=digest)
+            self._log_written(planned, raw, digest)
+        if outcome.reason is ConfigPublished.PUBLISHED:
+            self._good = self._stands = planned.config
+        return outcome
+
+    def _plan(self, resources: Sequence[Resource]) -> Plan:
+        return plan(resources, addresses=self._addresses, published=self._good or RoutingConfig())
+
+    def _see(self, resources: Sequence[Resource], planned: Plan, outcome: Outcome) -> None:
+        before = self.view.outcome
+        if outcome.message and (before is None or before.message != outcome.message):
+            self._log_trouble(outcome)
+        stands = self._stands or RoutingConfig()
+        self.view = View(
+            resources={r.identity.uid: r for r in resources if not r.deleting},
+            verdicts=planned.verdicts,
+            planned=_by_uid(planned.config),
+            standing=_by_uid(stands),
+            checksum=(self._standing and self._standing.checksum) or "",
+            outcome=outcome,
+        )
+
+    def _log_trouble(self, outcome: Outcome) -> None:
+        logger.warning(
+            "not_published",
+            extra={
+                "namespace": self._namespace,
+                "reason": str(outcome.reason),
+                "detail": outcome.message,
+            },
+        )
+
+    def _log_written(self, planned: Plan, raw: bytes, digest: str) -> None:
+        logger.info(
+            "published",
+            extra={
+                "namespace": self._namespace,
+                "routes": len(planned.config.routes),
+                "bytes": len(raw),
+                "checksum": digest[:DIGITS],
+            },
+        )
+
+
+def _by_uid(config: RoutingConfig) -> dict[str, Route]:
+    return {route.uid: route for route in config.routes}
+
+
+def _failed(trouble: str) -> Outcome:
+    return Outcome(reason=ConfigPublished.PUBLISH_FAILED, message=trouble)
+
+
+def _trouble(error: PortError, sink: Sink) -> str:
+    if isinstance(error, Unavailable):
+        # NB: not the error's text, which may differ with each attempt.
+        return f"{sink.place.name} can't be written at the moment; it is tried again"
+    return f"{sink.place.name} can't be written: {error}"

@@ -1,0 +1,52 @@
+"""The conditions of an LLMBackend and their reasons: names that scripts match on, each a closed
+set.
+
+They stand here once; docs/operator.md lists the same, and a test compares the two.
+"""
+
+from enum import StrEnum
+
+
+class Condition(StrEnum):
+    """`status.conditions[].type`."""
+
+    ACCEPTED = "Accepted"
+    CONFIG_PUBLISHED = "ConfigPublished"
+    DATABASE_SYNCED = "DatabaseSynced"
+    READY = "Ready"
+    STALLED = "Stalled"
+
+
+class Accepted(StrEnum):
+    """Why a resource is accepted, or not."""
+
+    VALID = "Valid"
+    INVALID = "Invalid"
+    MODEL_NAME_CONFLICT = "ModelNameConflict"
+
+
+class ConfigPublished(StrEnum):
+    """Whether the route is in the published configuration."""
+
+    PUBLISHED = "Published"
+    PENDING = "Pending"
+    NOT_ACCEPTED = "NotAccepted"
+    TOO_LARGE = "TooLarge"
+    NOT_OWNED = "NotOwned"
+    PUBLISH_FAILED = "PublishFailed"
+
+
+class DatabaseSynced(StrEnum):
+    """Whether the row is at this generation."""
+
+    SYNCED = "Synced"
+    PENDING = "Pending"
+    NOT_ACCEPTED = "NotAccepted"
+    DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+    SCHEMA_OUTDATED = "SchemaOutdated"
+
+
+class Ready(StrEnum):
+    """Ready is Accepted and ConfigPublished; when it is not, its reason is the first that fails."""
+
+    READY = "Ready"

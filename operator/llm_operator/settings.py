@@ -1,0 +1,217 @@
+"""The operator's settings: environment variables, read once at the start.
+
+`TABLE` is the one list of them; --help and the documentation print it. A value that can't be used
+is an error with the variable, the value and what would do; the value of a secret is never shown.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from llm_operator.namespace import Pace
+from llm_operator.plan import Addresses
+from llm_operator.resource.rules import RULES
+
+
+class SettingsError(ValueError):
+    """A setting is missing or can't be used. The message says which, and what would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One environment variable.
+
+    Attributes:
+        default: as text; None when it has to be set.
+        expected: what its value has to be, for the error.
+        read: text -> value; raises ValueError.
+    """
+
+    name: str
+    meaning: str
+    expected: str
+    read: Callable[[str], Any]
+    default: str | None = ""
+    secret: bool = False
+
+    def value(self, environment: Mapping[str, str]) -> Any:
+        """What the environment says, or the default.
+
+        Raises:
+            SettingsError: it is missing, or not what is expected.
+        """
+        text = environment.get(self.name, "").strip()
+        if not text and self.default is None:
+            raise SettingsError(f"{self.name} is not set: it has to be {self.expected}")
+        try:
+            return self.read(text or self.default or "")
+        except ValueError:
+            # NB: a password can stand in any URL, also where none belongs.
+            shown = "what is set" if self.secret or "@" in text else repr(text)
+            raise SettingsError(f"{self.name}: {shown} is not {self.expected}") from None
+
+
+def _number(minimum: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = float(text)
+        if not minimum <= value < 86_400:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise ValueError
+    return value
+
+
+def _url(text: str) -> str | None:
+    if not text:
+        return None
+    # As strict as in a resource: it goes to every router just the same.
+    for rule in RULES:
+        if rule.reads == ("endpointURL",) and not rule.holds({"endpointURL": text}):
+            raise ValueError(rule.message)
+    return text.rstrip("/")
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if not all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in names):
+        raise ValueError
+    return names
+
+
+def _database(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError
+    return text
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError
+    return text.upper()
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        name="LLMB_DATABASE_URL",
+        meaning="Postgres, for the record of all LLMBackends. Routing works without it.",
+        expected="a URL such as postgresql://USER:PASSWORD@HOST:5432/NAME",
+        read=_database,
+        default=None,
+        secret=True,
+    ),
+    Setting(
+        name="LLMB_NAMESPACES",
+        meaning="The namespaces to serve, separated by commas. Empty: all of the cluster.",
+        expected="names of namespaces separated by commas",
+        read=_names,
+    ),
+    Setting(
+        name="LLMB_DEFAULT_OLLAMA_URL",
+        meaning="The Ollama server of resources that name none. Empty: they have to.",
+        expected="a URL such as http://ollama.models:11434",
+        read=_url,
+    ),
+    Setting(
+        name="LLMB_DEFAULT_MLX_URL",
+        meaning="The MLX server of resources that name none. Empty: they have to.",
+        expected="a URL such as http://mac-studio.lan:8080",
+        read=_url,
+    ),
+    Setting(
+        name="LLMB_RESYNC_SECONDS",
+        meaning="Everything is compared and repaired this often.",
+        expected="a number of seconds from 1 up",
+        read=_number(1),
+        default="60",
+    ),
+    Setting(
+        name="LLMB_DEBOUNCE_SECONDS",
+        meaning="A namespace is published when nothing has changed for this long.",
+        expected="a number of seconds from 0 up",
+        read=_number(0),
+        default="0.1",
+    ),
+    Setting(
+        name="LLMB_DEBOUNCE_MAX_SECONDS",
+        meaning="It is published this long after the first change anyhow.",
+        expected="a number of seconds from 0 up",
+        read=_number(0),
+        default="2",
+    ),
+    Setting(
+        name="LLMB_HEALTH_HOST",
+        meaning="Where /healthz and /readyz listen. A kubelet asks from outside the pod.",
+        expected="an address of this machine",
+        read=str,
+        default="0.0.0.0",
+    ),
+    Setting(
+        name="LLMB_HEALTH_PORT",
+        meaning="Their port. 0 takes a free one and logs it.",
+        expected="a port from 0 to 65535",
+        read=_port,
+        default="8082",
+    ),
+    Setting(
+        name="LLMB_LOG_LEVEL",
+        meaning="How much is logged, as one JSON object a line on standard error.",
+        expected="DEBUG, INFO, WARNING or ERROR",
+        read=_level,
+        default="INFO",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says.
+
+    Attributes:
+        namespaces: to serve; empty for all.
+        resync: seconds between two rounds.
+    """
+
+    database_url: str = field(repr=False)
+    namespaces: frozenset[str]
+    addresses: Addresses
+    pace: Pace
+    resync: float
+    health_host: str
+    health_port: int
+    log_level: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the variables of `TABLE`.
+
+        Raises:
+            SettingsError: the first one that can't be used.
+        """
+        of = {setting.name.removeprefix("LLMB_"): setting.value(environment) for setting in TABLE}
+        return cls(
+            database_url=of["DATABASE_URL"],
+            namespaces=of["NAMESPACES"],
+            addresses=Addresses(ollama=of["DEFAULT_OLLAMA_URL"], mlx=of["DEFAULT_MLX_URL"]),
+            pace=Pace(quiet=of["DEBOUNCE_SECONDS"], longest=of["DEBOUNCE_MAX_SECONDS"]),
+            resync=of["RESYNC_SECONDS"],
+            health_host=of["HEALTH_HOST"],
+            health_port=of["HEALTH_PORT"],
+            log_level=of["LOG_LEVEL"],
+        )
+
+
+def table() -> str:
+    """The settings as text for --help."""
+    rows = []
+    for setting in TABLE:
+        default = {None: "required", "": "unset"}.get(setting.default, setting.default)
+        rows.append(f"  {setting.name} ({default})\n      {setting.meaning}")
+    return "\n".join(rows)

@@ -1,0 +1,209 @@
+"""`llmb up`: the whole system on one machine, by one command, until Ctrl-C.
+
+    resources folder -> engine -> config folder -> router process -> hosts
+                           └----> embedded Postgres
+
+Everything lies below one data folder; a lock keeps a second run away from it. Hosts are the real
+ones where they answer, else simulated and called so.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from llm_operator import logs, migrate
+from llm_operator.engine import Engine
+from llm_operator.namespace import Ports
+from llm_operator.plan import Addresses
+from llm_operator.ports import PortError
+from llm_operator.publish.folder import FolderSink
+from llm_operator.record import Record
+from llm_operator.resync import Resync
+from llm_operator.simulate.behaviour import Kind
+from llm_operator.standalone import card, files, hosts
+from llm_operator.standalone.database import Embedded
+from llm_operator.standalone.router import Router
+
+log = logging.getLogger(__name__)
+
+EPILOG = """example:
+  llmb up                           data in ./llmb-data, router on port 11440
+  llmb up --data /srv/llmb --port 12000
+  llmb up --simulate                simulated hosts even where real ones answer
+"""
+
+#: Seconds between two repairs of what was edited by hand.
+RESYNC_SECONDS = 20.0
+
+
+class UpError(Exception):
+    """It can't start; the message says why and what to do."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `llmb up`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--data", type=Path, default=Path("llmb-data"), help="data folder")
+    parser.add_argument("--port", type=int, default=11440, help="the router's port")
+    parser.add_argument(
+        "--management-port", type=int, default=11441, help="the router's probes and metrics"
+    )
+    parser.add_argument("--simulate", action="store_true", help="do not use real hosts")
+
+
+async def run(arguments: argparse.Namespace) -> int:
+    """Run until a signal. Exit status: 0, 1 (a part failed) or 2 (wrong use)."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        free(arguments.port, flag="port")
+        free(arguments.management_port, flag="management-port")
+        data = arguments.data
+        for name in ("resources", "config", "status", "logs"):
+            (data / name).mkdir(parents=True, exist_ok=True)
+        with locked(data), (data / "logs" / "operator.log").open("a") as log_file:
+            logs.configure("INFO", stream=log_file)
+            async with AsyncExitStack() as stack:
+                await _up(arguments, stack)
+                await stop.wait()
+                card.say("\nEnding ...")
+        card.say("Ended.")
+    except UpError as error:
+        sys.stderr.write(f"llmb up: {error}\n")
+        return 2
+    except (RuntimeError, migrate.MigrationError) as error:
+        sys.stderr.write(f"llmb up: {error}\n")
+        return 1
+    return 0
+
+
+def free(port: int, *, flag: str) -> None:
+    """Check that a port can be listened on.
+
+    Raises:
+        UpError: it is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            message = f"port {port} can't be used ({error}); choose another by --{flag}"
+            raise UpError(message) from None
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Hold the data folder. The lock goes with the process, however that ends.
+
+    Raises:
+        UpError: another run holds it.
+    """
+    with (data / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = f"another llmb up runs on {data}; end it, or choose another by --data"
+            raise UpError(message) from None
+        yield
+
+
+async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
+    """Start every part in the order of the flow; the stack ends them in reverse."""
+    data: Path = arguments.data
+    card.say(f"Starting Postgres in {data / 'postgres'} ...")
+    database = Embedded(data / "postgres")
+    dsn = await asyncio.to_thread(database.start)
+    stack.push_async_callback(asyncio.to_thread, database.stop)
+    await migrate.migrate(dsn, say=card.say)
+    card.say("Looking for hosts ...")
+    found = await hosts.find(simulate=arguments.simulate)
+    for host in found.values():
+        if host.simulated is not None:
+            stack.push_async_callback(host.simulated.close)
+    example, model = _example(data / "resources", found)
+    record = await stack.enter_async_context(Record(dsn, application_name="llmb-up"))
+    addresses = Addresses(ollama=found[Kind.OLLAMA].url, mlx=found[Kind.MLX].url)
+    engine, resync = _engine(data, record, addresses)
+    stack.push_async_callback(engine.close)
+    try:
+        await engine.reconcile(files.NAMESPACE)
+    except PortError as error:
+        raise UpError(str(error)) from None
+    _task(stack, resync.run())
+    _task(stack, files.watch(data / "resources", lambda: _again(engine)))
+    card.say("Starting the router ...")
+    router = Router(
+        data / "config" / files.NAMESPACE,
+        port=arguments.port,
+        management_port=arguments.management_port,
+        log_file=data / "logs" / "router.log",
+    )
+    _task(stack, router.run())
+    if not await router.ready(within=15):
+        raise UpError(f"the router did not become ready; see {data / 'logs' / 'router.log'}")
+    card.show(
+        router=f"http://127.0.0.1:{arguments.port}",
+        management=f"http://127.0.0.1:{arguments.management_port}",
+        data=data,
+        hosts=found,
+        example=example,
+        model=model,
+        database=dsn,
+    )
+
+
+def _engine(data: Path, record: Record, addresses: Addresses) -> tuple[Engine, Resync]:
+    statuses = data / "status"
+    ports = Ports(
+        source=files.FolderSource(
+            data / "resources", ledger=data / "identities.json", statuses=statuses
+        ),
+        sink=FolderSink(data / "config"),
+        recorder=record,
+        writer=card.Announced(files.FolderStatus(statuses)),
+    )
+    engine = Engine(ports, addresses=addresses)
+    return engine, Resync(engine, ports, every=RESYNC_SECONDS)
+
+
+def _example(resources: Path, found: dict[Kind, hosts.Host]) -> tuple[Path, str]:
+    """The file the card speaks of and its model; written at the first start only."""
+    present = files.read(resources).manifests
+    for file, manifest in present.values():
+        return resources / file, str(manifest.get("spec", {}).get("modelName", "MODEL"))
+    models = found[Kind.OLLAMA].models
+    model = models[0] if models else "phi3:mini"
+    path = resources / "example.yaml"
+    if not path.exists():
+        files.replace_file(path, card.EXAMPLE.format(name="example", model=model).encode())
+    return path, model
+
+
+async def _again(engine: Engine) -> None:
+    """Reconcile after a change; what fails is tried again by the resync."""
+    try:
+        await engine.reconcile(files.NAMESPACE)
+    except PortError as error:
+        log.warning("reconcile_failed", extra={"detail": str(error)})
+
+
+def _task(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Run something until the stack ends it."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)

@@ -1,0 +1,81 @@
+"""The management port: probes, metrics and what this router runs.
+
+The operator reads /status to know what is true in the data plane; kubelets probe /healthz and
+/readyz. Nothing here changes routing but POST /reload, which reads the mounted folder at once.
+"""
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from llm_router.serving import Parts
+
+
+def create(parts: Parts) -> FastAPI:
+    """The ASGI application of the management port."""
+    release = version("llm-backend")
+    app = FastAPI(title="LLM router management", version=release, docs_url=None, redoc_url=None)
+    started = time.time()
+    follower, metrics = parts.follower, parts.metrics
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        """200 while the process answers; it never looks at hosts or configuration."""
+        return PlainTextResponse("ok\n")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """200 with a table to serve from, else 503 and why."""
+        if parts.draining:
+            return PlainTextResponse("draining\n", status_code=503)
+        if follower.table is None:
+            reason = follower.rejection.reason if follower.rejection else "nothing is mounted"
+            return PlainTextResponse(f"no configuration: {reason}\n", status_code=503)
+        return PlainTextResponse("ok\n")
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        """The Prometheus exposition."""
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/status")
+    async def status() -> JSONResponse:
+        """What this router runs, and the last revision it could not take."""
+        return JSONResponse(describe(parts, release=release, started=started))
+
+    @app.post("/reload")
+    async def reload() -> JSONResponse:
+        """Read the mounted folder now; the answer is /status with the result."""
+        result = await follower.reload()
+        described = describe(parts, release=release, started=started)
+        return JSONResponse(described | {"result": result})
+
+    return app
+
+
+def describe(parts: Parts, *, release: str, started: float) -> dict[str, Any]:
+    """The document of /status. Times are Unix seconds; no address with credentials, no secret."""
+    follower = parts.follower
+    table, rejection = follower.table, follower.rejection
+    config: dict[str, Any] | None = None
+    if table is not None:
+        config = {
+            "checksum": table.checksum,
+            "loadedAt": follower.loaded_at,
+            "readAt": follower.read_at,
+            "routes": [
+                {"model": r.model, "name": r.name, "uid": r.uid, "generation": r.generation}
+                for r in table.config.routes
+            ],
+        }
+    return {
+        "version": release,
+        "startedAt": started,
+        "ready": table is not None and not parts.draining,
+        "draining": parts.draining,
+        "config": config,
+        "rejected": {"reason": rejection.reason, "at": rejection.at} if rejection else None,
+    }

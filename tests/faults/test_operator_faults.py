@@ -1,0 +1,320 @@
+"""The operator when what it stands on breaks: the database, the API server, the network, itself."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from llm_contract import RoutingConfig
+from llm_operator import migrate
+from llm_operator.handlers import Backoffs
+from parts.control_plane import CRD_FILE, ControlPlane
+from parts.eventually import eventually
+from parts.operator import Backends, Operator, rows
+from parts.postgres import Postgres
+from parts.proxy import Address, Proxy
+
+pytestmark = pytest.mark.usefixtures("crd")
+
+SELDOM = {"LLMB_RESYNC_SECONDS": "3600"}
+
+#: Seconds in which everything is recorded once the database is back.
+RETURN = 30
+
+MakeOperator = Callable[..., Operator]
+
+
+@pytest.fixture
+def migrated(database: str) -> str:
+    apply_schema(database)
+    return database
+
+
+@pytest.fixture
+def own_database(private_postgres: Postgres) -> str:
+    """A migrated database on a Postgres that this test may stop."""
+    uri = private_postgres.uri_of(private_postgres.create_database())
+    apply_schema(uri)
+    return uri
+
+
+@pytest.fixture
+def make_operator(control_plane: ControlPlane, tmp_path: Path) -> Iterator[MakeOperator]:
+    """Make an operator that is not started; killed at the end whatever became of it."""
+    made: list[Operator] = []
+
+    def make(**fields: Any) -> Operator:
+        folder = tmp_path / f"operator-{len(made)}"
+        folder.mkdir()
+        made.append(Operator(control_plane, folder=folder, **({"settings": SELDOM} | fields)))
+        return made[-1]
+
+    yield make
+    for operator in made:
+        operator.kill()
+
+
+@pytest.fixture
+def backends(control_plane: ControlPlane, namespace: str) -> Backends:
+    return Backends(control_plane, namespace)
+
+
+def apply_schema(database: str) -> None:
+    asyncio.run(migrate.migrate(database, say=lambda _: None))
+
+
+def routed(backends: Backends, name: str, url: str, *, within: float = 5) -> None:
+    """Point a model elsewhere, and see it published and ready."""
+    backends.patch(name, {"spec": {"endpointURL": url}})
+    eventually(lambda: backends.urls().get(name) == url, within=within)
+    eventually(lambda: backends.conditions(name).get("Ready") == "True/Ready", within=within)
+
+
+# The database.
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["stopped", "crashed"])
+def test_without_a_database_routes_change_and_rows_follow_later(
+    make_operator: MakeOperator,
+    backends: Backends,
+    private_postgres: Postgres,
+    own_database: str,
+    crash: bool,
+) -> None:
+    make_operator(database=own_database).start()
+    backends.apply(backends.manifest("phi"), backends.manifest("llama"), backends.manifest("old"))
+    eventually(lambda: backends.all_ready(3), within=15)
+    with private_postgres.down(crash=crash):
+        routed(backends, "phi", "http://new:1")
+        away = "False/DatabaseUnavailable"
+        eventually(lambda: backends.conditions("phi")["DatabaseSynced"] == away, within=15)
+        backends.apply(backends.manifest("born"))
+        backends.delete("old", wait=False)
+        eventually(lambda: set(backends.urls()) == {"phi", "llama", "born"}, within=5)
+    returned = time.monotonic()
+    eventually(lambda: backends.all_ready(3), within=RETURN)
+    expected = {"phi": (2, True), "llama": (1, True), "born": (1, True), "old": (1, False)}
+    left = RETURN - (time.monotonic() - returned)
+    eventually(lambda: rows(own_database, backends.namespace) == expected, within=left)
+
+
+def test_started_without_a_database(
+    make_operator: MakeOperator,
+    backends: Backends,
+    private_postgres: Postgres,
+    own_database: str,
+) -> None:
+    with private_postgres.down():
+        operator = make_operator(database=own_database)
+        operator.start()
+        backends.apply(backends.manifest("phi"))
+        eventually(lambda: backends.conditions("phi").get("Ready") == "True/Ready", within=10)
+        away = "False/DatabaseUnavailable"
+        eventually(lambda: backends.conditions("phi")["DatabaseSynced"] == away, within=15)
+        assert operator.ask("healthz").is_success
+    eventually(lambda: backends.ready("phi"), within=RETURN)
+    assert operator.process.running
+
+
+def test_a_delete_without_a_database_ends_and_its_row_goes_later(
+    make_operator: MakeOperator,
+    backends: Backends,
+    private_postgres: Postgres,
+    own_database: str,
+) -> None:
+    make_operator(database=own_database).start()
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+    with private_postgres.down():
+        begun = time.monotonic()
+        backends.delete("phi", wait=False)
+        eventually(lambda: backends.config() == RoutingConfig(), within=5)
+        eventually(lambda: backends.items() == [], within=40)
+        assert time.monotonic() - begun < 30
+    gone = {"phi": (1, False)}
+    eventually(lambda: rows(own_database, backends.namespace) == gone, within=RETURN)
+
+
+def test_a_database_that_never_answers_delays_no_route(
+    make_operator: MakeOperator,
+    backends: Backends,
+    postgres: Postgres,
+    migrated: str,
+    make_proxy: Callable[[Address], Proxy],
+) -> None:
+    proxy = make_proxy(postgres.socket)
+    name = str(conninfo_to_dict(migrated)["dbname"])
+    through = postgres.uri_of(name, port=proxy.port)
+    make_operator(database=through).start()
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+    proxy.drop()
+    for number in range(3):
+        routed(backends, "phi", f"http://host:{number + 1}", within=3)
+    away = "False/DatabaseUnavailable"
+    eventually(lambda: backends.conditions("phi")["DatabaseSynced"] == away, within=30)
+    proxy.heal()
+    eventually(lambda: backends.ready("phi"), within=RETURN)
+
+
+def test_an_older_schema_is_told_until_it_is_migrated(
+    make_operator: MakeOperator, backends: Backends, database: str
+) -> None:
+    make_operator(database=database).start()
+    backends.apply(backends.manifest("phi"))
+    eventually(
+        lambda: backends.conditions("phi").get("DatabaseSynced") == "False/SchemaOutdated",
+        within=15,
+    )
+    assert backends.conditions("phi")["Ready"] == "True/Ready"
+    apply_schema(database)
+    eventually(lambda: backends.ready("phi"), within=RETURN)
+
+
+# The API server.
+
+
+def test_the_api_server_restarts(
+    control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+    with control_plane.down(crash=True):
+        eventually(lambda: operator.ask("healthz").is_success, within=2)
+    backends.apply(backends.manifest("llama"))
+    # NB: by the watch; the resync is an hour away.
+    eventually(lambda: backends.ready("llama"), within=45)
+    routed(backends, "phi", "http://new:1")
+    assert operator.process.running
+
+
+def test_started_before_the_api_server(
+    control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    assert operator.end() == 0
+    with control_plane.down():
+        operator.start(ready=False)
+        eventually(lambda: operator.logged("waiting_for_api_server"), within=10)
+        healthy = eventually(
+            lambda: operator.ask("healthz"), within=5, retry=(httpx.TransportError,)
+        )
+        assert healthy.is_success
+        assert not operator.ready()
+    eventually(operator.ready, within=30)
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+
+
+def test_ended_while_it_waits_for_the_api_server(
+    control_plane: ControlPlane, make_operator: MakeOperator, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    assert operator.end() == 0
+    with control_plane.down():
+        operator.start(ready=False)
+        eventually(lambda: operator.ask("healthz"), within=10, retry=(httpx.TransportError,))
+        assert operator.end(within=5) == 0
+
+
+def test_without_its_crd_it_ends_and_the_next_one_waits(
+    control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    name = "llmbackends.llm.athena.dev"
+    try:
+        control_plane.kubectl("delete", "crd", name, "--timeout=20s")
+        eventually(lambda: not operator.process.running, within=30)
+        assert operator.process.popen.returncode == 1
+        operator.start(ready=False)
+        told = eventually(lambda: operator.logged("waiting_for_api_server"), within=10)
+        assert "install crds/llmbackends.yaml" in told[-1]["detail"]
+    finally:
+        control_plane.kubectl("apply", "--server-side", "-f", CRD_FILE)
+        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", name)
+    eventually(operator.ready, within=30)
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+
+
+@pytest.mark.parametrize("fault", ["reset", "stopped", "half-open"])
+def test_the_way_to_the_api_server_breaks(
+    control_plane: ControlPlane,
+    make_operator: MakeOperator,
+    backends: Backends,
+    migrated: str,
+    make_proxy: Callable[[Address], Proxy],
+    fault: str,
+) -> None:
+    proxy = make_proxy(("127.0.0.1", control_plane.port))
+    server = f"https://127.0.0.1:{proxy.port}"
+    operator = make_operator(database=migrated, server=server)
+    operator.start()
+    backends.apply(backends.manifest("phi"))
+    eventually(lambda: backends.ready("phi"), within=10)
+    match fault:
+        case "reset":
+            proxy.reset()
+        case "stopped":
+            proxy.stop()
+            backends.patch("phi", {"spec": {"endpointURL": "http://unseen:1"}})
+            proxy.start()
+        case "half-open":
+            proxy.drop()
+            backends.patch("phi", {"spec": {"endpointURL": "http://unseen:1"}})
+            proxy.heal()
+    backends.apply(backends.manifest("llama"))
+    eventually(lambda: backends.all_ready(2), within=30)
+    assert operator.process.running
+
+
+def test_an_api_server_is_never_given_up() -> None:
+    pauses = iter(Backoffs())
+    taken = [next(pauses) for _ in range(1000)]
+    assert taken[0] <= 1
+    assert 15 <= taken[-1] <= 30
+    assert len(set(taken[-100:])) > 50, "many operators must not come back together"
+    assert not hasattr(Backoffs(), "__len__")
+
+
+# Itself.
+
+
+def test_killed_in_the_middle_of_a_burst(
+    make_operator: MakeOperator, backends: Backends, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    names = [f"m{number:02}" for number in range(60)]
+    for part in range(3):
+        chosen = names[part * 20 : part * 20 + 20]
+        backends.apply(*(backends.manifest(name) for name in chosen))
+        eventually(backends.urls, within=5)
+        operator.kill()
+        operator.start(ready=False)
+    eventually(lambda: backends.all_ready(60), within=60, every=0.3)
+    assert set(backends.urls()) == set(names)
+    assert rows(migrated, backends.namespace) == dict.fromkeys(names, (1, True))
+
+
+def test_ended_in_the_middle_of_a_burst(
+    make_operator: MakeOperator, backends: Backends, migrated: str
+) -> None:
+    operator = make_operator(database=migrated)
+    operator.start()
+    backends.apply(*(backends.manifest(f"m{number:02}") for number in range(60)))
+    begun = time.monotonic()
+    assert operator.end(within=10) == 0
+    assert time.monotonic() - begun < 10
+    operator.start()
+    eventually(lambda: backends.all_ready(60), within=60, every=0.3)

@@ -1,0 +1,541 @@
+"""The CRD on a real API server: what it refuses and in which words, what it adds, what it shows."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from llm_operator.resource.parse import parse
+from parts.access import expect
+from parts.control_plane import ControlPlane
+
+TESTS = Path(__file__).resolve().parents[1]
+INVALID = sorted((TESTS / "invalid").glob("*.yaml"))
+VALID = sorted((TESTS / "valid").glob("*.yaml"))
+EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z.]+): (?P<message>.+)$", re.MULTILINE)
+ADDS = re.compile(r"^# adds: (.+)$", re.MULTILINE)
+
+API = "llm.athena.dev/v1alpha1"
+NOW = "2026-01-05T10:00:00Z"
+APPLY = {"Content-Type": "application/apply-patch+yaml"}
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+
+#: The API server says this beside every schema error, at no field.
+NOT_CHECKED = "<nil>"
+
+
+def manifest(name: str = "phi3-mini", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API,
+        "kind": "LLMBackend",
+        "metadata": {"name": name},
+        "spec": {"modelName": "phi3:mini", "backendType": "auto"} | spec,
+    }
+
+
+def condition(type_: str, status: str = "True", reason: str = "Fine", **more: Any) -> Any:
+    return {
+        "type": type_,
+        "status": status,
+        "reason": reason,
+        "message": "Said by a test.",
+        "lastTransitionTime": NOW,
+        "observedGeneration": 1,
+    } | more
+
+
+class Backends:
+    """The LLMBackends of one namespace, asked for as a client library would."""
+
+    def __init__(self, client: httpx.Client, namespace: str) -> None:
+        self.client = client
+        self.url = f"/apis/{API}/namespaces/{namespace}/llmbackends"
+
+    def create(self, body: Any, *, dry: bool = False) -> httpx.Response:
+        """Create it, as strictly as kubectl does; `dry` stops short of storing it."""
+        params = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry else {})
+        return self.client.post(self.url, json=body, params=params)
+
+    def get(self, name: str = "phi3-mini") -> Any:
+        return expect(self.client.get(f"{self.url}/{name}"))
+
+    def apply_status(
+        self, status: Any, *, manager: str, name: str = "phi3-mini", force: bool = False
+    ) -> httpx.Response:
+        body = {"apiVersion": API, "kind": "LLMBackend", "metadata": {"name": name}}
+        return self.client.patch(
+            f"{self.url}/{name}/status",
+            json=body | {"status": status},
+            params={"fieldManager": manager, "force": str(force).lower()},
+            headers=APPLY,
+        )
+
+
+@pytest.fixture
+def backends(control_plane: ControlPlane, crd: Any, namespace: str) -> Iterator[Backends]:
+    with control_plane.client() as client:
+        yield Backends(client, namespace)
+
+
+@pytest.fixture(scope="module")
+def anywhere(control_plane: ControlPlane, crd: Any) -> Iterator[Backends]:
+    """For what stores nothing, and so needs no namespace of its own."""
+    with control_plane.client() as client:
+        yield Backends(client, "default")
+
+
+def refusals(answer: httpx.Response) -> list[tuple[str, str]]:
+    """The fields the API server complains of, and its words."""
+    status = answer.json()
+    assert answer.status_code in (400, 422), answer.text
+    unknown = re.findall(r'unknown field "([^"]+)"', status["message"])
+    if unknown:
+        return [(path, "unknown field") for path in unknown]
+    causes = status["details"]["causes"]
+    return [(c["field"], c["message"]) for c in causes if c["field"] != NOT_CHECKED]
+
+
+def test_is_established_and_structural(crd: Any) -> None:
+    conditions = {c["type"]: c["status"] for c in crd["status"]["conditions"]}
+    assert conditions["Established"] == "True"
+    assert conditions["NamesAccepted"] == "True"
+    assert "NonStructuralSchema" not in conditions
+    assert crd["status"]["acceptedNames"]["shortNames"] == ["llmb"]
+
+
+@pytest.mark.parametrize("file", INVALID, ids=lambda file: file.stem)
+def test_invalid_manifest_is_refused_with_its_message(anywhere: Backends, file: Path) -> None:
+    text = file.read_text()
+    expected = [match.groups() for match in EXPECT.finditer(text)]
+    said = refusals(anywhere.create(yaml.safe_load(text), dry=True))
+    assert sorted(path for path, _ in expected) == sorted(path for path, _ in said)
+    for path, message in expected:
+        assert any(path == p and message in m for p, m in said), said
+
+
+def test_kubectl_apply_shows_every_message(
+    control_plane: ControlPlane, crd: Any, namespace: str
+) -> None:
+    folder = TESTS / "invalid"
+    ended = control_plane.kubectl("apply", "-n", namespace, "-f", folder, check=False)
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    said = {
+        file: next(line for line in ended.stderr.splitlines() if f"/{file.name}" in line)
+        for file in INVALID
+    }
+    for file, line in said.items():
+        for match in EXPECT.finditer(file.read_text()):
+            path, message = match.groups()
+            assert path in line
+            assert message in line
+
+
+@pytest.mark.parametrize("file", VALID, ids=lambda file: file.stem)
+def test_valid_manifest_gets_the_defaults(anywhere: Backends, file: Path) -> None:
+    text = file.read_text()
+    given = yaml.safe_load(text)
+    adds = yaml.safe_load(ADDS.search(text)[1])
+    stored = expect(anywhere.create(given, dry=True))
+    assert stored["spec"] == given["spec"] | adds
+    # What is stored reads the same as what stands in the file.
+    assert parse(stored).spec == parse(given).spec
+
+
+@pytest.mark.parametrize("way", [(), ("--server-side",)], ids=["client-side", "server-side"])
+def test_kubectl_applies_all_valid_ones_again_and_again(
+    backends: Backends, control_plane: ControlPlane, namespace: str, way: tuple[str, ...]
+) -> None:
+    for _ in range(2):
+        control_plane.kubectl("apply", *way, "-n", namespace, "-f", TESTS / "valid")
+    stored = expect(backends.client.get(backends.url))["items"]
+    assert len(stored) == len(VALID)
+    assert {one["metadata"]["generation"] for one in stored} == {1}
+
+
+#: Specs around the edges of the rules. The API server and `parse` must agree on each, to the word.
+EDGES: list[dict[str, Any]] = [
+    *(
+        {"endpointURL": url}
+        for url in (
+            "",
+            "http",
+            "http:/a",
+            "HTTP://a",
+            "http://",
+            "http:///a",
+            "https://a",
+            "http://a.",
+            "http://a..b",
+            "http://.a",
+            "http://-a",
+            "http://a_b",
+            "http://" + "a" * 63,
+            "http://" + "a" * 64,
+            "http://a\\b",
+            "http://a\\@b",
+            "http://a%2eb",
+            "http://a,b",
+            "http://a:",
+            "http://a:0",
+            "http://a:00080",
+            "http://a:1",
+            "http://a:65535",
+            "http://a:65536",
+            "http://a:655350",
+            "http://a:b",
+            "http://a:1:2",
+            "http://a:1/x:y",
+            "http://[::1]",
+            "http://[::1]:1/",
+            "http://[::1]:",
+            "http://[::1]x",
+            "http://[]",
+            "http://[:::1]",
+            "http://[1.2.3.4]",
+            "http://[::1.2.3.4]",
+            "http://[64:ff9b::1.2.3.4]",
+            "http://[::ffff:1.2.3.4]",
+            "http://[::FFFF:102:304]",
+            "http://[fe80::1%25eth0]",
+            "http://[fe7f::1]",
+            "http://[fe80::1]",
+            "http://[FEBF::1]:8080/",
+            "http://[fec0::1]",
+            "http://[fd00:ec2::254]",
+            "http://[fd00:0EC2:0:0::254]",
+            "http://[fd20:ce::254]",
+            "http://fe80::1",
+            "http://::1",
+            "http://1.2.3.4",
+            "http://1.2.3.4.",
+            "http://1.2.3.4:80/",
+            "http://1.2.3",
+            "http://1.2.3.256",
+            "http://01.2.3.4",
+            "http://1.2.3.4.5",
+            "http://2852039166",
+            "http://0xa9fea9fe",
+            "http://0X",
+            "http://a.0x1",
+            "http://a.1",
+            "http://1a",
+            "http://169.254.0.0",
+            "http://169.254.169.254/latest/meta-data",
+            "http://169.254.1",
+            "http://169.255.0.0",
+            "http://169.254.example.com",
+            "http://100.100.100.200",
+            "http://100.100.100.201",
+            "http://168.63.129.16:80",
+            "http://192.0.0.192",
+            "http://Metadata.Google.Internal",
+            "http://metadata.goog.",
+            "http://instance-data.ec2.internal:80/",
+            "http://metadata.google.internal.lan",
+            "http://u@a",
+            "http://u:p@a",
+            "http://u:p@a:70000",
+            "http://u@169.254.169.254",
+            "http://:@",
+            "http://a/b@c",
+            "http://a/?b@c",
+            "//u@a",
+            "http://a?b#c",
+            "http://a#b?c",
+            "http://a ",
+            " http://a",
+            "http://a\n",
+            "http://a/\n",
+            "http://a/\t",
+            "http://a/%zz",
+            "http://a/\x7f",
+            "http://\u00e4",
+            "http://a/\u00e4",
+            "http://a/\u00a0",
+            "http://\u212a",
+            "http://a/../b//c;d=e",
+        )
+    ),
+    *(
+        {"modelName": name}
+        for name in ("", "a", "-a", ".a", "a/b:c@d+e_f-g.h", "a b", "a\n", "\u00e4", "a\u00e4")
+    ),
+    *(
+        {"upstreamModel": model}
+        for model in ("", " ", "a", "a b", " a", "a ", "a\n", "\u00e4", "/My Models/x", "a\tb")
+    ),
+    *(
+        {"backendType": kind} | more
+        for kind in ("ollama", "mlx", "openai", "auto")
+        for more in (
+            {},
+            {"endpointURL": "http://a"},
+            {"fallbackEndpointURL": "http://a"},
+            {"endpointURL": "http://a/", "fallbackEndpointURL": "http://a"},
+            {"endpointURL": "http://a", "fallbackEndpointURL": "http://a//"},
+        )
+    ),
+    *(
+        {"description": text}
+        for text in ("\u00e4" * 1024, "\u00e4" * 1025, "\U0001f600" * 1024, "\U0001f600" * 1025)
+    ),
+    {"backendType": None},
+    # NB: null is "not set" here and with a plain apply; server-side apply refuses it on an object
+    # that exists. So no example has one, and whoever writes resources leaves the field out.
+    {"endpointURL": None, "priority": None, "maxTokens": None, "description": None},
+    {"backendType": "openai", "fallbackEndpointURL": "ftp://a b"},
+]
+
+
+def test_parse_agrees_with_the_api_server_at_the_edges(anywhere: Backends) -> None:
+    apart = {}
+    for edge in EDGES:
+        body = manifest(**edge)
+        answer = anywhere.create(body, dry=True)
+        theirs = [] if answer.is_success else refusals(answer)
+        ours = [(p.path, p.message) for p in parse(body).problems]
+        if len(ours) != len(theirs) or not all(_same(one, theirs) for one in ours):
+            apart[str(edge)] = {"parse": ours, "API server": theirs}
+    assert not apart
+
+
+def _same(problem: tuple[str, str], theirs: list[tuple[str, str]]) -> bool:
+    path, message = problem
+    if "Too long" in message:
+        message = message.split(", ")[1]
+    return any(path == p and message in m for p, m in theirs)
+
+
+class TestStatus:
+    def test_full_status_is_kept_whole(self, backends: Backends) -> None:
+        expect(backends.create(manifest()))
+        types = (
+            "Accepted",
+            "ResolvedRefs",
+            "ConfigPublished",
+            "DatabaseSynced",
+            "Programmed",
+            "Available",
+            "Degraded",
+            "Ready",
+            "Stalled",
+            "Reconciling",
+        )
+        status = {
+            "observedGeneration": 1,
+            "conditions": [condition(each) for each in types],
+            "summary": {
+                "endpoint": "http://mac-studio.lan:8080",
+                "routers": "2/3",
+                "targets": "1/2",
+                "tokensPerSecond": "33.1",
+                "latency": "120ms",
+            },
+            "targets": [
+                {
+                    "name": "mlx",
+                    "type": "mlx",
+                    "url": "http://mac-studio.lan:8080",
+                    "model": "default_model",
+                    "state": "Ejected",
+                    "reason": "ConnectTimeout",
+                    "message": "No connection within 3 s.",
+                    "since": NOW,
+                },
+                {"name": "ollama", "type": "ollama", "state": "Healthy"},
+            ],
+            "configChecksum": "9f" * 32,
+        }
+        expect(backends.apply_status(status, manager="a"))
+        assert backends.get()["status"] == status
+
+    def test_write_leaves_generation_and_spec_alone(self, backends: Backends) -> None:
+        created = expect(backends.create(manifest()))
+        assert created["metadata"]["generation"] == 1
+        body = created | {"spec": created["spec"] | {"priority": 5}}
+        body["status"] = {"observedGeneration": 1}
+        written = expect(backends.client.put(f"{backends.url}/phi3-mini/status", json=body))
+        assert written["status"] == {"observedGeneration": 1}
+        assert written["spec"] == created["spec"]
+        assert written["metadata"]["generation"] == 1
+
+    def test_in_a_write_of_the_resource_is_ignored(self, backends: Backends) -> None:
+        created = expect(backends.create(manifest() | {"status": {"observedGeneration": 9}}))
+        assert "status" not in created
+        expect(backends.apply_status({"observedGeneration": 1}, manager="a"))
+        body = backends.get()
+        body["spec"]["priority"] = 5
+        body["status"] = {"observedGeneration": 9}
+        written = expect(backends.client.put(f"{backends.url}/phi3-mini", json=body))
+        assert written["status"] == {"observedGeneration": 1}
+        assert written["metadata"]["generation"] == 2
+
+    def test_two_managers_own_a_condition_each(self, backends: Backends) -> None:
+        expect(backends.create(manifest()))
+        first = {"conditions": [condition("Accepted")], "targets": [{"name": "mlx"}]}
+        second = {"conditions": [condition("DatabaseSynced")], "targets": [{"name": "ollama"}]}
+        expect(backends.apply_status(first, manager="a"))
+        expect(backends.apply_status(second, manager="b"))
+        # Each one's later write touches nothing of the other's.
+        first["conditions"] = [condition("Accepted", "False", "Invalid")]
+        expect(backends.apply_status(first, manager="a"))
+        status = backends.get()["status"]
+        assert {c["type"]: c["status"] for c in status["conditions"]} == {
+            "Accepted": "False",
+            "DatabaseSynced": "True",
+        }
+        assert {target["name"] for target in status["targets"]} == {"mlx", "ollama"}
+        # And what one stops sending goes, the other's stays.
+        expect(backends.apply_status({}, manager="a"))
+        status = backends.get()["status"]
+        assert [c["type"] for c in status["conditions"]] == ["DatabaseSynced"]
+        # The same condition from a second manager is a conflict, and force decides it.
+        stolen = {"conditions": [condition("DatabaseSynced", "False")]}
+        assert backends.apply_status(stolen, manager="a").status_code == httpx.codes.CONFLICT
+        expect(backends.apply_status(stolen, manager="a", force=True))
+
+    @pytest.mark.parametrize(
+        ("status", "path"),
+        [
+            ({"conditions": [condition("Ready", "Maybe")]}, "status.conditions[0].status"),
+            ({"conditions": [condition("Ready", reason="")]}, "status.conditions[0].reason"),
+            ({"conditions": [condition("Ready", reason="In words")]}, None),
+            ({"conditions": [{"type": "Ready", "status": "True"}]}, None),
+            ({"configChecksum": "a" * 65}, "status.configChecksum"),
+        ],
+    )
+    def test_nonsense_is_refused(self, backends: Backends, status: Any, path: str | None) -> None:
+        expect(backends.create(manifest()))
+        answer = backends.apply_status(status, manager="a")
+        assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY, answer.text
+        if path:
+            assert path in {field for field, _ in refusals(answer)}
+
+    def test_unknown_field_is_refused(self, backends: Backends) -> None:
+        expect(backends.create(manifest()))
+        answer = backends.apply_status({"phase": "Ready"}, manager="a")
+        assert not answer.is_success
+        assert "field not declared in schema" in answer.text
+
+
+class TestKubectl:
+    """What a person sees who has never read the documentation."""
+
+    @pytest.fixture
+    def ready(self, backends: Backends) -> None:
+        expect(backends.create(manifest(endpointURL="http://mac-studio.lan:8080")))
+        expect(backends.create(manifest("fresh", modelName="llama3.2", backendType="mlx")))
+        status = {
+            "conditions": [condition("Accepted"), condition("Ready", reason="Ready")],
+            "summary": {
+                "endpoint": "http://mac-studio.lan:8080",
+                "routers": "2/3",
+                "targets": "1/2",
+                "tokensPerSecond": "33.1",
+                "latency": "120ms",
+            },
+        }
+        expect(backends.apply_status(status, manager="a"))
+
+    @pytest.mark.usefixtures("ready")
+    def test_table(self, backends: Backends) -> None:
+        table = expect(backends.client.get(backends.url, headers=TABLE))
+        columns = [(c["name"], c["priority"]) for c in table["columnDefinitions"]]
+        assert columns == [
+            ("Name", 0),
+            ("Model", 0),
+            ("Type", 0),
+            ("Ready", 0),
+            ("Programmed", 0),
+            ("Targets", 0),
+            ("Tok/s", 0),
+            ("Age", 0),
+            ("Endpoint", 1),
+            ("Reason", 1),
+            ("Latency", 1),
+        ]
+        rows = {row["cells"][0]: row["cells"] for row in table["rows"]}
+        age = 7
+        full = rows["phi3-mini"]
+        assert full[1:age] == ["phi3:mini", "auto", "True", "2/3", "1/2", "33.1"]
+        assert full[age + 1 :] == ["http://mac-studio.lan:8080", "Ready", "120ms"]
+        assert rows["fresh"][1:3] == ["llama3.2", "mlx"]
+        # NB: a column without a value is null here and `<none>` in kubectl's table.
+        assert rows["fresh"][3:age] == [None] * 4
+
+    @pytest.mark.usefixtures("ready")
+    @pytest.mark.parametrize("name", ["llmb", "llm", "llmbackend", "llmbackends.llm.athena.dev"])
+    def test_get(self, control_plane: ControlPlane, namespace: str, name: str) -> None:
+        heading, *rows = control_plane.kubectl("get", name, "-n", namespace).stdout.splitlines()
+        assert heading.split() == [
+            "NAME",
+            "MODEL",
+            "TYPE",
+            "READY",
+            "PROGRAMMED",
+            "TARGETS",
+            "TOK/S",
+            "AGE",
+        ]
+        assert len(rows) == 2
+
+    @pytest.mark.usefixtures("ready")
+    def test_get_wide(self, control_plane: ControlPlane, namespace: str) -> None:
+        shown = control_plane.kubectl("get", "llmb", "-n", namespace, "-o", "wide").stdout
+        assert shown.splitlines()[0].split()[-3:] == ["ENDPOINT", "REASON", "LATENCY"]
+
+    @pytest.mark.usefixtures("ready")
+    def test_get_by_model_name(self, control_plane: ControlPlane, namespace: str) -> None:
+        shown = control_plane.kubectl(
+            *("get", "llmb", "-n", namespace, "-o", "name"),
+            *("--field-selector", "spec.modelName=llama3.2"),
+        ).stdout
+        assert shown.split() == ["llmbackend.llm.athena.dev/fresh"]
+
+    @pytest.mark.usefixtures("ready")
+    def test_wait(self, control_plane: ControlPlane, namespace: str) -> None:
+        control_plane.kubectl(
+            *("wait", "llmb/phi3-mini", "-n", namespace, "--for=condition=Ready", "--timeout=5s")
+        )
+
+    def test_explain(self, control_plane: ControlPlane, crd: Any) -> None:
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        shown = control_plane.kubectl("explain", "llmbackends.spec").stdout
+        words = " ".join(shown.split())
+        for name, field in schema["properties"]["spec"]["properties"].items():
+            assert re.search(rf"^  {name}\t", shown, re.MULTILINE), name
+            assert field["description"] in words, name
+
+    @pytest.mark.parametrize("way", [(), ("--server-side",)], ids=["client-side", "server-side"])
+    def test_misspelt_field(
+        self, control_plane: ControlPlane, crd: Any, namespace: str, way: tuple[str, ...]
+    ) -> None:
+        text = yaml.safe_dump(manifest(endpointUrl="http://a"))
+        ended = control_plane.kubectl(
+            "apply", *way, "-n", namespace, "-f", "-", stdin=text, check=False
+        )
+        assert ended.returncode != 0
+        assert "endpointUrl" in ended.stderr
+        assert "unknown field" in ended.stderr or "not declared in schema" in ended.stderr
+
+
+def test_type_is_switched_by_one_patch(backends: Backends) -> None:
+    """An engineer's everyday change is one field, and a fallback left behind is told."""
+    expect(backends.create(manifest(backendType="ollama", keepAliveSeconds=-1)))
+    merge = {"Content-Type": "application/merge-patch+json"}
+    url = f"{backends.url}/phi3-mini"
+    for kind in ("mlx", "auto", "ollama"):
+        body = {"spec": {"backendType": kind}}
+        expect(backends.client.patch(url, json=body, headers=merge))
+    body = {"spec": {"fallbackEndpointURL": "http://a"}}
+    assert refusals(backends.client.patch(url, json=body, headers=merge)) == [
+        (
+            "spec.fallbackEndpointURL",
+            "Forbidden: only backendType auto has a fallback; remove it, or set backendType: auto",
+        )
+    ]

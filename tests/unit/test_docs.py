@@ -1,0 +1,105 @@
+"""The documents say what the code says: every table of names is compared with the constants."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_operator import cluster, reasons
+from llm_operator import settings as operator_settings
+from llm_router import errors, fronts, metrics
+from llm_router import settings as router_settings
+from llm_router.follow import Follower
+from llm_router.transport import Pool
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def table(file: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading, cells without their backticks."""
+    text = (ROOT / "docs" / file).read_text()
+    section = text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
+
+
+def test_the_router_s_settings() -> None:
+    documented = [row[:3] for row in table("router.md", "Settings")]
+    assert documented == [
+        [s.variable, s.default or "unset", s.meaning] for s in router_settings.TABLE
+    ]
+
+
+def test_the_operator_s_settings() -> None:
+    documented = [row[:2] for row in table("operator.md", "Settings")]
+    defaults = {None: "required", "": "unset"}
+    assert documented == [
+        [s.name, str(defaults.get(s.default, s.default))] for s in operator_settings.TABLE
+    ]
+
+
+def test_the_router_s_routes() -> None:
+    documented = {
+        row[0].removeprefix("POST ") for row in table("router.md", "Routes of the data port")
+    }
+    assert documented == set(fronts.ROUTES)
+
+
+def test_the_failure_table() -> None:
+    documented = [(row[0], row[2], row[3]) for row in table("router.md", "When a target fails")]
+    assert documented == [
+        (cause.value, "yes" if row.falls_over else "no", str(errors.STATUS[row.code]))
+        for cause, row in errors.TABLE.items()
+    ]
+    assert set(errors.TABLE) == set(errors.Cause)
+
+
+def test_the_router_s_headers() -> None:
+    documented = {row[0] for row in table("router.md", "Headers of an answer")}
+    source = (ROOT / "router_sidecar" / "llm_router" / "serving.py").read_text()
+    assert documented == set(re.findall(r'b"(x-(?:llm-[a-z-]+|request-id))"', source))
+
+
+async def test_the_router_s_metrics(tmp_path: Path) -> None:
+    documented = {row[0]: row[1] for row in table("router.md", "Metrics")}
+    made = metrics.Metrics()
+    made.observe(Follower(tmp_path, reread_seconds=60), Pool())
+    rendered = set(re.findall(r"^# TYPE (\S+)", made.render().decode(), re.MULTILINE))
+    assert set(documented) == rendered
+
+
+@pytest.mark.parametrize(
+    ("heading", "enum"),
+    [
+        ("Accepted", reasons.Accepted),
+        ("ConfigPublished", reasons.ConfigPublished),
+        ("DatabaseSynced", reasons.DatabaseSynced),
+    ],
+)
+def test_the_reasons(heading: str, enum: type) -> None:
+    rows = [row for row in table("operator.md", "Conditions") if row[0] == heading]
+    documented = {name.strip("` ") for row in rows for name in row[2].split(",")}
+    assert documented == {reason.value for reason in enum}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_operator_s_rights() -> None:
+    granted = set()
+    for document in yaml.safe_load_all((ROOT / "manifests" / "base" / "rbac.yaml").read_text()):
+        for rule in document.get("rules", ()):
+            for resource in rule["resources"]:
+                granted |= {(rule["apiGroups"][0], resource, verb) for verb in rule["verbs"]}
+    assert granted == {(right.group, right.resource, right.verb) for right in cluster.RIGHTS}
+    documented = {
+        (resource, verb)
+        for resource, verbs, _ in table("operator.md", "Rights")
+        for verb in verbs.split(", ")
+    }
+    assert documented == {(resource, verb) for _, resource, verb in granted}
