@@ -4,8 +4,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-# What pip has to say while it works, without a line for each requirement.
-QUIET := grep --line-buffered -vE '^(Requirement already|Collecting|  (Using cached|Downloading|Getting|Preparing|Installing build)|Obtaining)'
+# pip's output, as a count a person can watch.
+COUNT := awk '/^Collecting/ {n++; if (n % 20 == 0) print "[setup] " n " packages found"} \
+  /^Installing collected/ {print "[setup] installing them"} {fflush()}'
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
@@ -52,12 +54,12 @@ clean: ## Remove what was installed and run here; built servers stay in their ca
 
 .venv/.standalone: .venv/bin/python locks/standalone.txt pyproject.toml
 	@test -e .venv/.dev || { echo "[setup] installing what locks/standalone.txt pins"; \
-	  $(BIN)/pip install --disable-pip-version-check --require-hashes -r locks/standalone.txt | { $(QUIET) || true; }; \
-	  $(BIN)/pip install -q --disable-pip-version-check --no-deps -e .; }
+	  $(PIP) --require-hashes -r locks/standalone.txt | $(COUNT); \
+	  $(PIP) -q --no-deps -e .; }
 	@touch $@
 
 .venv/.dev: .venv/bin/python locks/dev.txt pyproject.toml
 	@echo "[setup] installing what locks/dev.txt pins (two minutes the first time)"
-	@$(BIN)/pip install --disable-pip-version-check --require-hashes -r locks/dev.txt | { $(QUIET) || true; }
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@$(PIP) --require-hashes -r locks/dev.txt | $(COUNT)
+	@$(PIP) -q --no-deps -e .
 	@touch $@

@@ -27,7 +27,5 @@ pytest_plugins = [
     "parts.postgres",
     "parts.proxy",
     "parts.router",
+    "simulators",
 ]
-for module in ("parts.router", "simulators"):
-    if HERE.joinpath(*module.split(".")).with_suffix(".py").exists():
-        pytest_plugins.append(module)

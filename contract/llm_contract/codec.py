@@ -8,7 +8,7 @@ whatever it refuses. Neither ever does I/O.
 
 import hashlib
 import json
-import math
+import sys
 from typing import Any
 
 from llm_contract.errors import ChecksumMismatch, Malformed, NewerVersion
@@ -172,6 +172,8 @@ class _Reader:
         value = self.get(name)
         if not isinstance(value, str) or not value:
             raise Malformed(self.at(name), f"must be a non-empty string, is {_kind(value)}")
+        if not _encodable(value):
+            raise Malformed(self.at(name), "holds half of a surrogate pair, which is no text")
         return value
 
     def integer(self, name: str, *, minimum: int) -> int:
@@ -186,8 +188,8 @@ class _Reader:
     def number(self, name: str, *, minimum: float) -> float:
         value = self.get(name)
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        # NB: 1e999 parses to infinity, which no timer takes.
-        if not numeric or not minimum <= value < math.inf:
+        # NB: 1e999 parses to infinity, and a whole number may be larger than any float.
+        if not numeric or not minimum <= value <= sys.float_info.max:
             raise Malformed(self.at(name), f"must be a number >= {minimum}, is {_kind(value)}")
         return float(value)
 
@@ -204,6 +206,14 @@ class _Reader:
         if not isinstance(value, list):
             raise Malformed(self.at(name), f"must be a list, is {_kind(value)}")
         return [_Reader(item, f"{self.at(name)}[{index}]") for index, item in enumerate(value)]
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind(value: object) -> str:

@@ -60,6 +60,9 @@ class Handled(kopf.AnnotationsDiffBaseStorage):
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
         """What a change shows in."""
+        if "deletionTimestamp" in body["metadata"] and (before := self.fetch(body=body)):
+            # NB: a deletion is a generation too, and not worth a write to an object that goes.
+            return before
         metadata = {key: body["metadata"][key] for key in ("uid", "generation")}
         return cast(kopf.BodyEssence, {"metadata": metadata})
 

@@ -9,6 +9,7 @@ and back as events.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from llm_router.transport import (
     NoReply,
     Pool,
     Reply,
+    TimedOut,
     TooLarge,
     TransportError,
 )
@@ -41,6 +43,9 @@ MAX_ERROR = 64 * 1024
 
 #: Characters of a whole answer that are collected; far above any model's context.
 MAX_ANSWER = 64 * 1024 * 1024
+
+#: How long a response that is over may take to end, before its connection is given up.
+SETTLE_SECONDS = 0.1
 
 #: What a transport failure means, before the first token.
 CAUSES: dict[type[TransportError], Cause] = {
@@ -99,17 +104,24 @@ class Live:
         """The host has marked the proper end; there is nothing more to read."""
         return self._decoder.done
 
-    async def more(self) -> list[Event]:
+    async def more(self, *, within: float | None = None) -> list[Event]:
         """The next events; call it until `done`.
 
+        Args:
+            within: seconds left of a deadline, where one still holds.
+
         Raises:
-            AttemptFailed: the stream broke, stood still, or ended without its mark.
+            AttemptFailed: the stream broke, stood still, or ended without its mark; or the deadline
+                came first.
         """
+        idle = self._idle
         try:
-            async with asyncio.timeout(self._idle):
-                data = await self._reply.read()
-        except TimeoutError:
-            message = f"the host sent nothing for {self._idle:g} s"
+            data = await self._reply.read(idle if within is None else min(idle, within))
+        except TimedOut:
+            if within is not None and within < idle:
+                message = "its answer was not complete in time"
+                raise AttemptFailed(Cause.DEADLINE, message) from None
+            message = f"the host sent nothing for {idle:g} s"
             raise AttemptFailed(Cause.BROKEN_STREAM, message) from None
         except TransportError as error:
             raise AttemptFailed(Cause.BROKEN_STREAM, str(error)) from None
@@ -123,12 +135,12 @@ class Live:
 
     async def settle(self) -> None:
         """After `done`: let the response end, so that its connection can be used again."""
-        try:
-            async with asyncio.timeout(0.1):
-                while await self._reply.read():
-                    pass
-        except (TimeoutError, TransportError):
-            pass
+        clock = asyncio.get_running_loop().time
+        until = clock() + SETTLE_SECONDS
+        with contextlib.suppress(TransportError):
+            # NB: a host that goes on after its end must not hold up the answer.
+            while await self._reply.read(until - clock()) and clock() < until:
+                pass
         self._reply.close()
 
     def close(self) -> None:
@@ -202,9 +214,8 @@ class Asker:
             raise AttemptFailed(Cause.UNSUPPORTED, message)
         outgoing = kind.encode(exchange, model=target.model, defaults=route.defaults)
         try:
-            async with asyncio.timeout(limit):
-                begun = await self._first(destination, kind, outgoing, entry)
-        except TimeoutError:
+            begun = await self._first(destination, kind, outgoing, entry=entry, limit=limit)
+        except TimedOut:
             message = f"no token within {limit:.3g} s"
             raise AttemptFailed(Cause.FIRST_TOKEN_TIMEOUT, message) from None
         except TransportError as error:
@@ -214,26 +225,37 @@ class Asker:
         return Live(destination, outgoing, begun=begun, timing=timing, idle=idle)
 
     async def _first(
-        self, destination: Destination, kind: Target, outgoing: Outgoing, entry: Entry
+        self,
+        destination: Destination,
+        kind: Target,
+        outgoing: Outgoing,
+        *,
+        entry: Entry,
+        limit: float,
     ) -> tuple[Reply, Decoder, list[Event]]:
-        """Send the request and read up to the first token."""
+        """Send the request and read up to the first token, within so many seconds."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + limit
+        connect = entry.route.timeouts.connect or self._limits.connect
         reply = await self._pool.send(
             destination.origin,
             method=b"POST",
             path=outgoing.path,
             headers=HEADERS,
             body=outgoing.body,
-            connect_timeout=entry.route.timeouts.connect or self._limits.connect,
+            connect_timeout=min(connect, limit),
+            timeout=limit,
         )
         try:
             if reply.status != 200:
-                failure = kind.refusal(reply.status, await _refusal_body(reply))
+                said = await _refusal_body(reply, until=until)
+                failure = kind.refusal(reply.status, said)
                 failure.retry_after = _retry_after(reply)
                 raise failure
-            decoder = kind.decoder()
+            decoder = (outgoing.reader or kind.decoder)()
             events: list[Event] = []
             while not decoder.started:
-                data = await reply.read()
+                data = await reply.read(until - clock())
                 events += decoded(decoder, data)
                 if not data and not decoder.started:
                     message = "the host ended its answer before the first token"
@@ -244,10 +266,11 @@ class Asker:
         return reply, decoder, events
 
 
-async def _refusal_body(reply: Reply) -> bytes:
+async def _refusal_body(reply: Reply, *, until: float) -> bytes:
     """The beginning of an error body: some hosts repeat the whole request in it."""
+    clock = asyncio.get_running_loop().time
     body = b""
-    while len(body) < MAX_ERROR and (data := await reply.read()):
+    while len(body) < MAX_ERROR and (data := await reply.read(until - clock())):
         body += data
     return body[:MAX_ERROR]
 
@@ -282,22 +305,20 @@ async def _collect(live: Live, *, deadline: float) -> Answer:
     calls: list[Call] = []
     extras: dict[str, Any] = {}
     size = 0
+    clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout_at(deadline):
-            events = live.events
-            while True:
-                for event in events:
+        events = live.events
+        while True:
+            for event in events:
+                if event.extras:
                     _join(extras, event.extras)
-                    if isinstance(event, Finish):
-                        told = "".join(texts), "".join(thoughts), tuple(calls)
-                        return Answer(*told, event, extras or None)
-                    size += _gather(event, texts, thoughts, calls)
-                if size > MAX_ANSWER:
-                    raise AttemptFailed(Cause.BROKEN_STREAM, "the answer has no end")
-                events = await live.more()
-    except TimeoutError:
-        live.close()
-        raise AttemptFailed(Cause.DEADLINE, "its answer was not complete in time") from None
+                if isinstance(event, Finish):
+                    told = "".join(texts), "".join(thoughts), tuple(calls)
+                    return Answer(*told, event, extras or None)
+                size += _gather(event, texts, thoughts, calls)
+            if size > MAX_ANSWER:
+                raise AttemptFailed(Cause.BROKEN_STREAM, "the answer has no end")
+            events = await live.more(within=deadline - clock())
     except BaseException:
         live.close()
         raise
@@ -310,9 +331,9 @@ def _gather(delta: Delta, texts: list[str], thoughts: list[str], calls: list[Cal
     return len(delta.text) + len(delta.thinking)
 
 
-def _join(extras: dict[str, Any], more: Mapping[str, Any] | None) -> None:
+def _join(extras: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Lists that come in pieces, as logprobs do, are one list in a whole answer."""
-    for name, value in (more or {}).items():
+    for name, value in more.items():
         before = extras.get(name)
         both = isinstance(before, list) and isinstance(value, list)
         extras[name] = before + value if both else value

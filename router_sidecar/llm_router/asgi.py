@@ -45,9 +45,10 @@ async def respond(
     headers: Headers,
     body: bytes,
     content_type: bytes = b"application/json",
+    head: bool = False,
 ) -> None:
-    """Send a whole response."""
+    """Send a whole response; to HEAD its headers only."""
     length = (b"content-length", str(len(body)).encode())
     headers = [(b"content-type", content_type), length, *headers]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"" if head else body})

@@ -22,6 +22,7 @@ class Code(StrEnum):
     UNSUPPORTED = "unsupported"
     MODEL_NOT_FOUND = "model_not_found"
     PATH_NOT_FOUND = "path_not_found"
+    FORBIDDEN = "forbidden"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
@@ -36,6 +37,7 @@ class Code(StrEnum):
 STATUS: Mapping[Code, int] = {
     Code.BAD_REQUEST: 400,
     Code.UNSUPPORTED: 400,
+    Code.FORBIDDEN: 403,
     Code.MODEL_NOT_FOUND: 404,
     Code.PATH_NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,

@@ -22,10 +22,11 @@ class Dialect(StrEnum):
 
 
 class Kind(StrEnum):
-    """What is asked for: an answer to messages, or to one prompt."""
+    """What is asked for: an answer to messages or to one prompt, or vectors of texts."""
 
     CHAT = "chat"
     PROMPT = "prompt"
+    EMBED = "embed"
 
 
 class Reason(StrEnum):
@@ -107,6 +108,8 @@ class Exchange:
         keep_alive: Ollama's, as the client wrote it.
         needs: request features beyond text, by the client's own field name, for targets to refuse.
         include_usage: an OpenAI stream ends with a usage chunk.
+        inputs: the texts of an EMBED, which has no messages and does not stream.
+        dimensions: of its vectors; None for the model's own.
     """
 
     kind: Kind
@@ -124,6 +127,8 @@ class Exchange:
     keep_alive: str | float | None = None
     needs: frozenset[str] = frozenset()
     include_usage: bool = False
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
 
 
 @dataclass(slots=True)
@@ -149,11 +154,12 @@ class Usage:
 
 @dataclass(slots=True)
 class Finish:
-    """The proper end of an answer: the host said so."""
+    """The proper end of an answer: the host said so. `vectors` are an EMBED's, one a text."""
 
     reason: Reason
     usage: Usage = field(default_factory=Usage)
     extras: Mapping[str, Any] | None = None
+    vectors: list[list[float]] | None = None
 
 
 Event = Delta | Finish

@@ -4,6 +4,8 @@ only.
 A model that no route names is `other`, so that clients can't make series.
 """
 
+from typing import Any, TypeVar
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -24,6 +26,8 @@ from llm_router.transport import Pool
 #: Seconds; from a warm small model's first token to a cold large one's last.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+M = TypeVar("M", Counter, Histogram)
+
 
 class Metrics:
     """Every series of one router process."""
@@ -32,6 +36,7 @@ class Metrics:
         # NB: a `_created` series for each child would double their number and say nothing of use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.requests = Counter(
             "llm_router_requests",
             "Requests by how they ended: ok, error, broken or cancelled.",
@@ -75,8 +80,8 @@ class Metrics:
 
     def answered(self, entry: Entry, *, front: str, target_type: str, timing: Timing) -> None:
         """A request got its proper end."""
-        self.requests.labels(entry.label, front, target_type, "ok").inc()
-        self.duration.labels(entry.label, target_type).observe(timing.total_ns() / 1e9)
+        self._child(self.requests, entry.label, front, target_type, "ok").inc()
+        self._child(self.duration, entry.label, target_type).observe(timing.total_ns() / 1e9)
 
     def ended(self, label: str, *, front: str, target_type: str, outcome: str) -> None:
         """A request ended otherwise: error, broken or cancelled."""
@@ -84,12 +89,20 @@ class Metrics:
 
     def began(self, entry: Entry, *, target_type: str, timing: Timing) -> None:
         """A request got its first token."""
-        self.first_token.labels(entry.label, target_type).observe(timing.prefill_ns() / 1e9)
+        self._child(self.first_token, entry.label, target_type).observe(timing.prefill_ns() / 1e9)
 
     def failed(self, entry: Entry, failures: tuple[AttemptFailed, ...]) -> None:
         """Attempts at a request failed, one for each target tried in order."""
         for destination, failure in zip(entry.destinations, failures, strict=False):
             self.failures.labels(entry.label, destination.target.name, failure.cause).inc()
+
+    def _child(self, metric: M, *labels: str) -> M:
+        """A metric's series for these labels, looked up once: it is asked for at every request."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def render(self) -> bytes:
         """The exposition text."""

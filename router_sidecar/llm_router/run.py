@@ -5,6 +5,7 @@ SIGTERM or SIGINT: readiness goes, open answers may end within the drain limit, 
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -67,6 +68,11 @@ async def run(settings: Settings) -> int:
         (_server(App(parts), settings), data),
         (_server(management.create(parts), settings), probes),
     ]
+    # NB: what lives now lives for ever; without this every full collection walks all of it, and
+    # with Python's own thresholds a collection begins about once a request.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     await _serve(parts, settings, servers)
     await pool.close()
     return 0

@@ -30,56 +30,17 @@ from llm_contract import (
     checksum,
     dump,
 )
-from parts import process
 from parts.control_plane import ControlPlane
 from parts.eventually import eventually
 from parts.kubelet import Kubelet
 from parts.mlx import Mlx
 from parts.ollama import Ollama
+from parts.operator import CONFIG_MAP, Operator
 from parts.postgres import Postgres
-from parts.process import Process, free_port
 from parts.router import Router
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG_MAP = "llm-router-config"
 LLMB = [sys.executable, "-m", "llm_operator.cli"]
-
-
-@dataclass(slots=True)
-class Operator:
-    """The operator as its own process, with the rights of manifests/base/rbac.yaml alone."""
-
-    control_plane: ControlPlane
-    folder: Path
-    database: str
-    kubeconfig: Path
-    namespace: str
-    process: Process | None = None
-
-    def start(self) -> None:
-        port = free_port()
-        self.process = process.start(
-            [*LLMB, "operator"],
-            log=self.folder / "operator.log",
-            env={
-                "KUBECONFIG": str(self.kubeconfig),
-                "LLMB_DATABASE_URL": self.database,
-                "LLMB_NAMESPACES": self.namespace,
-                "LLMB_RESYNC_SECONDS": "3",
-                "LLMB_HEALTH_HOST": "127.0.0.1",
-                "LLMB_HEALTH_PORT": str(port),
-            },
-        )
-
-        def ready() -> bool:
-            url = f"http://127.0.0.1:{port}/readyz"
-            return httpx.get(url, trust_env=False, timeout=5).is_success
-
-        self.process.ready(ready, within=30, retry=(httpx.TransportError,))
-
-    def stop(self) -> int:
-        assert self.process is not None
-        return self.process.end()
 
 
 @dataclass(slots=True)
@@ -199,11 +160,11 @@ def system(
     )
     assert migrated.returncode == 0, migrated.stderr
     operator = Operator(
-        control_plane=control_plane,
+        control_plane,
         folder=tmp_path,
         database=database,
-        kubeconfig=account.kubeconfig,
-        namespace=namespace,
+        user=account,
+        settings={"LLMB_RESYNC_SECONDS": "3"},
     )
     operator.start()
     kubelet = make_kubelet(namespace, CONFIG_MAP)
@@ -220,7 +181,7 @@ def system(
         ollama=ollama_server,
         mlx=mlx_server,
     )
-    operator.stop()
+    operator.end()
     kubelet.stop()
 
 
@@ -283,7 +244,7 @@ def test_update_and_delete_travel_the_same_way(system: System) -> None:
 def test_a_delete_while_the_operator_is_down_is_cleaned_up_at_its_start(system: System) -> None:
     system.apply_auto()
     eventually(lambda: system.answered_by() == "mlx", within=15)
-    assert system.operator.stop() == 0
+    assert system.operator.end() == 0
     system.control_plane.kubectl(
         "delete", "llmb", "phi3-mini", "-n", system.namespace, "--wait=false"
     )
@@ -336,7 +297,7 @@ def test_the_router_serves_and_restarts_with_all_else_down(
 ) -> None:
     system.apply_auto()
     eventually(lambda: system.answered_by() == "mlx", within=15)
-    system.operator.stop()
+    system.operator.end()
     with system.control_plane.down(), private_postgres.down():
         assert system.answered_by() == "mlx"
         system.router.stop()

@@ -241,7 +241,8 @@ def test_without_its_crd_it_ends_and_the_next_one_waits(
         assert "install crds/llmbackends.yaml" in told[-1]["detail"]
     finally:
         control_plane.kubectl("apply", "--server-side", "-f", CRD_FILE)
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=20s", "crd", name)
+        # NB: not `kubectl wait`, which fails on a definition that has no conditions yet.
+        eventually(lambda: control_plane.kubectl("get", "-A", "llmbackends"), within=20)
     eventually(operator.ready, within=30)
     backends.apply(backends.manifest("phi"))
     eventually(lambda: backends.ready("phi"), within=10)

@@ -102,10 +102,8 @@ class TestBroken:
         self,
         router: Router,
         client: httpx.AsyncClient,
-        ollama_simulator: Simulator,
         simulator: Simulator,
         kind: str,
-        path: str,
         mode: str,
         said: str,
     ) -> None:
@@ -113,22 +111,25 @@ class TestBroken:
         other = ollama(f"http://127.0.0.1:{free_port()}")
         timeouts = Timeouts(total=10, stream_idle=0.2)
         router.publish(route(MODEL, target(kind, simulator), other, timeouts=timeouts))
-        # NB: the response itself is whole: read to its end, no error of the transport's.
-        response = await client.post(path, json=body(path, stream=True))
-        assert response.status_code == 200
-        *answer, error = pieces(response.text)
-        text = "".join(words(piece) for piece in answer)
-        assert text
-        assert SAID[kind].startswith(text)
-        assert set(error) == {"error"}
-        message = error["error"] if path.startswith("/api") else error["error"]["message"]
-        assert message.startswith(f"the answer broke off: {kind}: ")
-        assert said in message
-        assert "[DONE]" not in response.text
-        assert not any(piece.get("done") for piece in answer)
-        assert 'finish_reason":"' not in response.text or mode == "no-done"
-        # A switch to another host would have begun a second answer in the first one's middle.
-        assert response.headers["x-llm-attempts"] == "1"
+
+        async def broken(path: str) -> None:
+            # NB: the response itself is whole: read to its end, no error of the transport's.
+            response = await client.post(path, json=body(path, stream=True))
+            assert response.status_code == 200
+            *answer, error = pieces(response.text)
+            text = "".join(words(piece) for piece in answer)
+            assert text
+            assert SAID[kind].startswith(text)
+            assert set(error) == {"error"}
+            message = error["error"] if path.startswith("/api") else error["error"]["message"]
+            assert message.startswith(f"the answer broke off: {kind}: ")
+            assert said in message
+            assert "[DONE]" not in response.text
+            assert not any(piece.get("done") for piece in answer)
+            # A switch would have begun a second answer in the first one's middle.
+            assert response.headers["x-llm-attempts"] == "1"
+
+        await asyncio.gather(*(broken(path) for path in PATHS))
 
     async def test_a_whole_answer_is_had_from_the_next_host(
         self,
@@ -242,25 +243,17 @@ AT_ONCE = 0.2
 
 
 class TestClientGone:
-    @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
     @pytest.mark.parametrize("mode", ["hang-before-headers", "hang-mid-stream:0", "ok"])
     async def test_ends_the_generation_at_once(
-        self,
-        router: Router,
-        simulator: Simulator,
-        kind: str,
-        path: str,
-        mode: str,
-        stream: bool,
+        self, router: Router, simulator: Simulator, kind: str, mode: str
     ) -> None:
         simulator.behaviour = Behaviour(mode=mode, tokens=1000, tokens_per_second=50)
         router.publish(route(MODEL, target(kind, simulator)))
-        await abandoned(router, path, body(path, stream=stream), when=lambda: begun(simulator))
-        gone = time.monotonic()
-        await eventually_async(
-            lambda: simulator.count(Outcome.CANCELLED) == 1, within=AT_ONCE, every=0.002
-        )
-        assert time.monotonic() - gone < AT_ONCE
+        every = [(path, body(path, stream=stream)) for path in PATHS for stream in (True, False)]
+        begun = lambda: simulator.count() == len(every)  # noqa: E731
+        await asyncio.gather(*(abandoned(router, *one, when=begun) for one in every))
+        ended = lambda: simulator.count(Outcome.CANCELLED) == len(every)  # noqa: E731
+        await eventually_async(ended, within=AT_ONCE, every=0.002)
 
     async def test_is_no_failure_of_the_host_and_no_request_to_the_next(
         self,
@@ -272,7 +265,7 @@ class TestClientGone:
         targets = target("mlx", mlx_simulator), target("ollama", ollama_simulator)
         router.publish(route("gone:1b", *targets))
         asked = body("/api/chat") | {"model": "gone:1b"}
-        await abandoned(router, "/api/chat", asked, when=lambda: begun(mlx_simulator))
+        await abandoned(router, "/api/chat", asked, when=lambda: mlx_simulator.count() == 1)
         await eventually_async(lambda: mlx_simulator.count(Outcome.CANCELLED) == 1, within=AT_ONCE)
         counted = (
             'llm_router_requests_total{front="ollama_chat",model="gone:1b",outcome="cancelled",'
@@ -293,10 +286,6 @@ class TestClientGone:
         # The next one is served, and nothing was logged as a fault.
         assert router.status()["version"]
         assert not router.events("request_failed")
-
-
-def begun(simulator: Simulator) -> bool:
-    return simulator.count() == 1
 
 
 async def abandoned(

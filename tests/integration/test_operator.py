@@ -27,6 +27,8 @@ from llm_operator import migrate
 from llm_operator.api import API
 from llm_operator.cluster import Cluster
 from llm_operator.ports import Gone
+from llm_operator.publish.configmap import ConfigMapSink
+from llm_operator.publish.outcome import LIMIT, Standing
 from llm_operator.run import serve
 from llm_operator.settings import Settings
 from parts.access import expect
@@ -602,6 +604,23 @@ async def test_the_status_of_an_object_that_is_gone(
         with pytest.raises(Gone):
             await cluster.write(resource, {"observedGeneration": 1})
         assert backends.items() == []
+
+
+# The client hands aiohttp a text, and aiohttp would rather stream more than 1 MiB of it.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_the_largest_configuration_is_taken(
+    control_plane: ControlPlane, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    raw = b'"' * LIMIT  # each byte is two in the request
+    async with await API.connect() as api:
+        sink = ConfigMapSink(Cluster(api))
+        for _ in range(2):
+            await sink.publish(backends.namespace, raw=raw, checksum=checksum(raw))
+            assert await sink.current(backends.namespace) == Standing(
+                raw=raw, checksum=checksum(raw)
+            )
+        assert backends.namespace in await sink.namespaces()
 
 
 # The process.

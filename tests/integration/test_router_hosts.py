@@ -366,8 +366,9 @@ class TestOllama:
         whole = client.chat(model, TURNS, options=OPTIONS)
         assert whole.message.content
         assert (whole.done, whole.done_reason, whole.eval_count) == (True, "length", 5)
-        assert whole.eval_duration
-        assert whole.eval_duration > 0
+        # NB: an answer that came in one piece has no time between its tokens, and says none.
+        assert whole.eval_duration is None or whole.eval_duration > 0
+        assert whole.total_duration
         parts = list(client.chat(model, TURNS, options=OPTIONS, stream=True))
         assert "".join(part.message.content or "" for part in parts) == whole.message.content
         assert [part.done for part in parts[-2:]] == [False, True]
@@ -395,8 +396,8 @@ class TestOllama:
             assert caught.value.status_code == 404
             assert caught.value.error == "model 'nope' not found"
 
-    def test_a_path_that_is_not_served_is_a_response_error(self, client: ollama_sdk.Client) -> None:
-        with pytest.raises(ollama_sdk.ResponseError, match="/api/pull is not served"):
+    def test_pulling_a_model_is_a_response_error(self, client: ollama_sdk.Client) -> None:
+        with pytest.raises(ollama_sdk.ResponseError, match=r"the router|this router"):
             client.pull("phi3:mini")
 
     async def test_a_stream_that_breaks_raises_and_does_not_just_stop(

@@ -298,7 +298,9 @@ def crd(control_plane: ControlPlane) -> Any:
     if not CRD_FILE.exists():
         pytest.fail(f"{CRD_FILE} is not there", pytrace=False)
     control_plane.kubectl("apply", "--server-side", "-f", CRD_FILE)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=20s", "-f", CRD_FILE)
+    # NB: at once after the apply there are no conditions yet, which is an error to `kubectl wait`.
+    wait = ("wait", "--for=condition=Established", "--timeout=20s", "-f", CRD_FILE)
+    eventually(lambda: control_plane.kubectl(*wait), within=20)
     definition = yaml.safe_load(control_plane.kubectl("get", "-o", "yaml", "-f", CRD_FILE).stdout)
     plural = definition["spec"]["names"]["plural"]
     eventually(lambda: control_plane.kubectl("get", "-A", plural), within=20)

@@ -41,10 +41,10 @@ def test_the_operator_s_settings() -> None:
 
 
 def test_the_router_s_routes() -> None:
-    documented = {
-        row[0].removeprefix("POST ") for row in table("router.md", "Routes of the data port")
-    }
-    assert documented == set(fronts.ROUTES)
+    documented = [row[0] for row in table("router.md", "Routes of the data port")]
+    served = [("POST", path) for path in fronts.ROUTES] + [*fronts.LISTS]
+    served += [("any", path) for path in fronts.REFUSED]
+    assert sorted(documented) == sorted(f"{method} {path}" for method, path in served)
 
 
 def test_the_failure_table() -> None:

@@ -31,6 +31,7 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 
 #: Problem -> OpenAI's error type; the official client maps the status to its exception classes.
 ERROR_TYPE = {
+    Code.FORBIDDEN: "permission_error",
     Code.MODEL_NOT_FOUND: "not_found_error",
     Code.PATH_NOT_FOUND: "not_found_error",
     Code.RATE_LIMITED: "rate_limit_error",
@@ -70,7 +71,7 @@ class ChatFront:
             model=model,
             stream=fields.flag(sent, "stream", default=False),
             messages=tuple(_message(item, f"messages[{i}].") for i, item in enumerate(listed)),
-            sampling=_sampling(sent),
+            sampling=sampling(sent),
             tools=tuple(fields.objects(sent, "tools")) if sent.get("tool_choice") != "none" else (),
             format=_format(sent),
             think=False if effort == "none" else effort,
@@ -84,10 +85,11 @@ class ChatFront:
 
     def problem(self, problem: Problem) -> bytes:
         """See `Front.problem`."""
-        return orjson.dumps({"error": _error(problem)})
+        return orjson.dumps({"error": error(problem)})
 
 
-def _sampling(sent: dict[str, Any]) -> Sampling:
+def sampling(sent: dict[str, Any]) -> Sampling:
+    """The sampling fields, which chat and text completion share."""
     limit = fields.integer(sent, "max_completion_tokens", minimum=0)
     if limit is None:
         limit = fields.integer(sent, "max_tokens", minimum=0)
@@ -172,7 +174,8 @@ def _image(url: str) -> str:
     return data if comma and head.startswith("data:") and head.endswith(";base64") else url
 
 
-def _error(problem: Problem) -> dict[str, Any]:
+def error(problem: Problem) -> dict[str, Any]:
+    """An OpenAI error object."""
     return {
         "message": problem.message,
         "type": ERROR_TYPE.get(problem.code, "invalid_request_error"),
@@ -224,15 +227,15 @@ class ChatEncoder:
         reason = self._reason(finish, called=self._called > 0)
         choice = {"index": 0, "delta": {}, "finish_reason": reason}
         head = self._head | {"object": "chat.completion.chunk"}
-        end = begin + _event(head | {"choices": [choice]})
-        usage = _usage(finish.usage) if self._include_usage else None
+        end = begin + event(head | {"choices": [choice]})
+        usage = counts(finish.usage) if self._include_usage else None
         if usage is not None:
-            end += _event(head | {"choices": [], "usage": usage})
+            end += event(head | {"choices": [], "usage": usage})
         return end + b"data: [DONE]\n\n"
 
     def failure(self, problem: Problem) -> bytes:
         """See `Encoder.failure`."""
-        return _event({"error": _error(problem)})
+        return event({"error": error(problem)})
 
     def whole(self, answer: Answer, timing: Timing) -> bytes:
         """See `Encoder.whole`."""
@@ -246,7 +249,7 @@ class ChatEncoder:
         reason = self._reason(answer.finish, called=bool(answer.calls))
         choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
         whole = self._head | {"object": "chat.completion", "choices": [choice]}
-        usage = _usage(answer.finish.usage)
+        usage = counts(answer.finish.usage)
         return orjson.dumps(whole | {"usage": usage} if usage is not None else whole)
 
     def _reason(self, finish: Finish, *, called: bool) -> str:
@@ -256,7 +259,8 @@ class ChatEncoder:
         return FINISH_REASON.get(finish.reason, finish.reason.value)
 
 
-def _event(chunk: dict[str, Any]) -> bytes:
+def event(chunk: dict[str, Any]) -> bytes:
+    """One server-sent event."""
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
@@ -265,7 +269,7 @@ def _call(call: Call) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def _usage(usage: Usage) -> dict[str, int] | None:
+def counts(usage: Usage) -> dict[str, int] | None:
     """Counts as the host gave them; what it did not count is left out, never 0."""
     counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
     known = {name: count for name, count in counts.items() if count is not None}

@@ -30,6 +30,9 @@ TRANSLATED = frozenset(
     "response_format n".split()
 )
 
+#: The same of a text completion, which has no turns, tools or structure.
+TRANSLATED_PROMPT = TRANSLATED - {"messages", "tools", "response_format"} | {"prompt"}
+
 #: OpenAI fields that say nothing when they are false.
 PLAIN_WHEN_FALSE = frozenset({"logprobs", "store", "echo"})
 
@@ -83,6 +86,9 @@ def _image(image: str) -> str:
 
 def dropped_openai(exchange: Exchange, *, kept: Iterable[str] = ()) -> tuple[str, ...]:
     """The fields an OpenAI client set that a translation does not carry."""
+    carried = TRANSLATED if exchange.kind is Kind.CHAT else TRANSLATED_PROMPT
+    if exchange.body.keys() <= carried:
+        return ()
     asked = {
         name
         for name, value in exchange.body.items()
@@ -90,7 +96,9 @@ def dropped_openai(exchange: Exchange, *, kept: Iterable[str] = ()) -> tuple[str
     }
     if exchange.body.get("tool_choice") in ("auto", "none"):
         asked.discard("tool_choice")
-    return tuple(sorted(asked - TRANSLATED - frozenset(kept)))
+    if exchange.body.get("best_of") == 1:
+        asked.discard("best_of")
+    return tuple(sorted(asked - carried - frozenset(kept)))
 
 
 def dropped_ollama(exchange: Exchange, *, options: Iterable[str]) -> set[str]:

@@ -13,7 +13,7 @@ import orjson
 
 from llm_contract import Defaults
 from llm_router.errors import AttemptFailed, Cause, Code, Problem, Refused
-from llm_router.exchange import Dialect, Exchange
+from llm_router.exchange import Dialect, Exchange, Kind
 from llm_router.targets.chat import ChatDecoder, dropped_ollama, dropped_openai, lacking, written
 from llm_router.targets.target import Decoder, Outgoing, called, cause_of, error_text
 
@@ -23,6 +23,9 @@ UNLIMITED_TOKENS = 32_768
 
 #: OpenAI fields the server reads as they are.
 PASSED = frozenset({"logit_bias", "role_mapping", "chat_template_kwargs", "num_draft_tokens"})
+
+#: The same of a text completion, to which no chat template is applied.
+PASSED_PROMPT = frozenset({"logit_bias", "num_draft_tokens"})
 
 #: Ollama options that are carried over below.
 OPTIONS = frozenset(
@@ -36,6 +39,8 @@ class MlxTarget:
 
     def lacks(self, exchange: Exchange) -> str | None:
         """See `Target.lacks`."""
+        if exchange.kind is Kind.EMBED:
+            return "embeddings"
         if exchange.format is not None:
             # NB: the server ignores response_format in silence, which would be an answer of the
             # wrong shape.
@@ -55,6 +60,7 @@ class MlxTarget:
         if exchange.raw:
             # `raw` means no chat template, which is what text completion is here.
             body["prompt"] = exchange.messages[-1].text
+            body |= _passed(exchange, PASSED_PROMPT)
             return Outgoing(b"/v1/completions", orjson.dumps(body), _dropped(exchange))
         # NB: a prompt goes to chat, because Ollama applies the chat template to it as well.
         body["messages"] = [written(message) for message in exchange.messages]
@@ -62,9 +68,7 @@ class MlxTarget:
             body["tools"] = list(exchange.tools)
         if isinstance(exchange.think, bool):
             body["chat_template_kwargs"] = {"enable_thinking": exchange.think}
-        if exchange.dialect is Dialect.OPENAI:
-            passed = {k: v for k, v in exchange.body.items() if k in PASSED and v is not None}
-            body |= passed
+        body |= _passed(exchange, PASSED)
         return Outgoing(b"/v1/chat/completions", orjson.dumps(body), _dropped(exchange))
 
     def decoder(self) -> Decoder:
@@ -131,7 +135,15 @@ def _sampling(exchange: Exchange, defaults: Defaults) -> dict[str, Any]:
     return sent
 
 
+def _passed(exchange: Exchange, names: frozenset[str]) -> dict[str, Any]:
+    if exchange.dialect is not Dialect.OPENAI:
+        return {}
+    return {k: v for k, v in exchange.body.items() if k in names and v is not None}
+
+
 def _dropped(exchange: Exchange) -> tuple[str, ...]:
+    if exchange.dialect is Dialect.OPENAI and exchange.raw:
+        return dropped_openai(exchange, kept=PASSED_PROMPT)
     if exchange.dialect is Dialect.OPENAI:
         kept = PASSED if isinstance(exchange.think, str) else PASSED | {"reasoning_effort"}
         return dropped_openai(exchange, kept=kept)

@@ -6,6 +6,7 @@ line with `error`.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from llm_router.exchange import (
     Reason,
     Usage,
 )
+from llm_router.targets import embed
 from llm_router.targets.chat import dropped_openai
 from llm_router.targets.target import (
     Decoder,
@@ -72,6 +74,8 @@ class OllamaTarget:
 
     def encode(self, exchange: Exchange, *, model: str, defaults: Defaults) -> Outgoing:
         """See `Target.encode`."""
+        if exchange.kind is Kind.EMBED:
+            return _embed(exchange, model=model, keep_alive=defaults.keep_alive_seconds)
         dropped: tuple[str, ...] = ()
         if exchange.dialect is Dialect.OLLAMA:
             body = dict(exchange.body)
@@ -106,6 +110,20 @@ class OllamaTarget:
         return AttemptFailed(cause, called(status, text))
 
 
+def _embed(exchange: Exchange, *, model: str, keep_alive: int | None) -> Outgoing:
+    # NB: Ollama's older route gives vectors as the model made them, the newer one of length 1.
+    older = exchange.dialect is Dialect.OLLAMA and "prompt" in exchange.body
+    body = dict(exchange.body) if older else embed.native(exchange, Dialect.OLLAMA)
+    body["model"] = model
+    if body.get("keep_alive") is None and keep_alive is not None:
+        body["keep_alive"] = keep_alive
+    dropped = () if exchange.dialect is Dialect.OLLAMA else embed.dropped(exchange)
+    path = b"/api/embeddings" if older else b"/api/embed"
+    read = embed.of_older_ollama if older else embed.of_ollama
+    reader = partial(embed.EmbedDecoder, exchange, read)
+    return Outgoing(path, orjson.dumps(body), dropped, reader)
+
+
 def _translated(exchange: Exchange) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Another dialect's request as Ollama's body, and the fields that have no place in it."""
     sampling = exchange.sampling
@@ -133,7 +151,8 @@ def _translated(exchange: Exchange) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _dropped(exchange: Exchange) -> tuple[str, ...]:
-    dropped = set(dropped_openai(exchange, kept=("reasoning_effort",)))
+    kept = ("reasoning_effort",) if exchange.kind is Kind.CHAT else ()
+    dropped = set(dropped_openai(exchange, kept=kept))
     if any(message.tool and message.role != "tool" for message in exchange.messages):
         dropped.add("messages.name")
     return tuple(sorted(dropped))

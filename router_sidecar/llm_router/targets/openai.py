@@ -4,13 +4,15 @@ An OpenAI client's body goes on as it is, but for the model id, the stream and t
 dialects are translated. Errors are OpenAI error objects, or whatever the server makes of them.
 """
 
+from functools import partial
 from typing import Any
 
 import orjson
 
 from llm_contract import Defaults
 from llm_router.errors import AttemptFailed, Cause
-from llm_router.exchange import Dialect, Exchange
+from llm_router.exchange import Dialect, Exchange, Kind
+from llm_router.targets import embed
 from llm_router.targets.chat import ChatDecoder, dropped_ollama, lacking, written
 from llm_router.targets.target import Decoder, Outgoing, called, cause_of, error_text
 
@@ -20,10 +22,14 @@ class OpenAITarget:
 
     def lacks(self, exchange: Exchange) -> str | None:
         """See `Target.lacks`."""
+        if exchange.kind is Kind.EMBED:
+            return None if exchange.inputs else "input"
         return lacking(exchange)
 
     def encode(self, exchange: Exchange, *, model: str, defaults: Defaults) -> Outgoing:
         """See `Target.encode`."""
+        if exchange.kind is Kind.EMBED:
+            return _embed(exchange, model=model)
         native = exchange.dialect is Dialect.OPENAI
         body = dict(exchange.body) if native else _translated(exchange)
         limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
@@ -44,6 +50,13 @@ class OpenAITarget:
         text = error_text(body)
         cause = Cause.MODEL_MISSING if status == 404 else cause_of(status)
         return AttemptFailed(cause, called(status, text))
+
+
+def _embed(exchange: Exchange, *, model: str) -> Outgoing:
+    body = embed.native(exchange, Dialect.OPENAI) | {"model": model, "encoding_format": "float"}
+    dropped = () if exchange.dialect is Dialect.OPENAI else embed.dropped(exchange)
+    reader = partial(embed.EmbedDecoder, exchange, embed.of_openai)
+    return Outgoing(b"/v1/embeddings", orjson.dumps(body), dropped, reader)
 
 
 #: The exchange's sampling fields -> OpenAI's, where a server of this kind has them.

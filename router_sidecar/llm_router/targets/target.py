@@ -6,7 +6,7 @@ to stream, whatever the client wanted: that is what makes cancelling, the first-
 token counts possible.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,11 +27,13 @@ class Outgoing:
     Attributes:
         dropped: the client's fields that this target has no place for, by name; never empty in
             silence.
+        reader: makes the decoder of an answer that is no stream; None for `Target.decoder`.
     """
 
     path: bytes
     body: bytes
     dropped: tuple[str, ...] = ()
+    reader: "Callable[[], Decoder] | None" = None
 
 
 class Decoder(Protocol):

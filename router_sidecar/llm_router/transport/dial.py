@@ -6,6 +6,7 @@ the others are dropped.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -66,7 +67,9 @@ async def _connect(
         # NB: when cancelled in the turn in which TLS is ready, the loops would say goodbye first.
         connection.abort()
         raise
-    _keep_alive(transport.get_extra_info("socket"))
+    # NB: an upstream that has hung up by now shows in the first exchange, not here.
+    with contextlib.suppress(OSError):
+        _keep_alive(transport.get_extra_info("socket"))
     return connection
 
 

@@ -84,7 +84,7 @@ class Pool:
         Accept-Encoding are added; `request.RESERVED` names the headers that a caller can't give.
 
         Args:
-            timeout: seconds to wait for the head once connected. Much cheaper than
+            timeout: seconds to wait for the head, connecting included. Much cheaper than
                 `asyncio.timeout`, and up to `watch.TICK` late.
 
         Raises:
@@ -97,8 +97,13 @@ class Pool:
         """
         head = encode_head(origin, method=method, path=path, headers=headers, length=len(body))
         head_only = method == b"HEAD"
-        connection = self._take(origin) or await self._connect(origin, connect_timeout)
+        connection = self._take(origin)
         while True:
+            if connection is None:
+                begun = asyncio.get_running_loop().time()
+                connection = await self._connect(origin, connect_timeout)
+                if timeout is not None:
+                    timeout -= asyncio.get_running_loop().time() - begun
             waiter = connection.exchange(head, body, head_only=head_only, timeout=timeout)
             try:
                 return await waiter
@@ -109,7 +114,7 @@ class Pool:
                 _abandon(connection, waiter)
                 raise
             self._retries += 1
-            connection = await self._connect(origin, connect_timeout)
+            connection = None
 
     def counts(self) -> Counts:
         """What the pool holds and has done, for metrics and for tests of leaks."""

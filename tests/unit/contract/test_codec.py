@@ -314,8 +314,8 @@ def test_every_error_is_a_contract_error(broken: Callable[[], object]) -> None:
 HOSTILE = {
     "deep": b"[" * 200_000,
     "deep-routes": b'{"schemaVersion":1,"routes":' + b"[" * 100_000,
-    "huge-total": CANONICAL.replace(b'"total":60', b'"total":' + b"9" * 400),
     "huge-generation": CANONICAL.replace(b'"generation":7', b'"generation":' + b"9" * 5000),
+    "huge-total": CANONICAL.replace(b'"total":60', b'"total":' + b"9" * 400),
     "lone-surrogate": CANONICAL.replace(b"phi3:mini", b"\\ud800"),
 }
 

@@ -15,9 +15,11 @@ from llm_operator.namespace import Pace, Ports
 from llm_operator.plan import Addresses, plan
 from llm_operator.ports import Gone, PortError, Refused, Status, Unavailable
 from llm_operator.publish.outcome import LIMIT, Place, Standing
-from llm_operator.reasons import DatabaseSynced
+from llm_operator.reasons import ConfigPublished, DatabaseSynced
 from llm_operator.resource.model import BackendType, Identity, Problem, Resource, Spec
 from llm_operator.resync import Resync
+from llm_operator.status.conditions import Facts
+from llm_operator.status.reporter import Reporter
 
 PACE = Pace(quiet=0.01, longest=0.1)
 PROBLEM = Problem(path="spec.modelName", message="must not be empty")
@@ -39,6 +41,8 @@ class Memory:
         self.fail: dict[str, PortError] = {}
         self.database = asyncio.Event()
         self.database.set()
+        self.slowness = 0.0
+        self.tried = 0
         self.away: DatabaseSynced | None = None
         self._numbers = itertools.count(1)
 
@@ -123,6 +127,7 @@ class Memory:
     ) -> Mapping[str, DatabaseSynced]:
         self.syncs += 1
         await self.database.wait()
+        await asyncio.sleep(self.slowness)
         if self.away:
             return {resource.identity.uid: self.away for resource in resources}
         self.rows[namespace] = {
@@ -131,6 +136,7 @@ class Memory:
         return {resource.identity.uid: DatabaseSynced.SYNCED for resource in resources}
 
     async def write(self, resource: Resource, status: Status) -> None:
+        self.tried += 1
         await asyncio.sleep(0)
         self._raise("write")
         key = str(resource.identity)
@@ -242,6 +248,7 @@ async def test_a_change_travels_and_the_times_of_others_stay(
 
 
 async def test_one_change_is_one_status_write(memory: Memory, engine: Engine) -> None:
+    memory.slowness = 0.1
     memory.apply("phi")
     await engine.reconcile("ns")
     await quiet(memory)
@@ -257,6 +264,9 @@ async def test_nothing_changed_is_nothing_written(memory: Memory, engine: Engine
         await engine.reconcile("ns")
     await quiet(memory)
     assert (len(memory.written), len(memory.published)) == before
+    memory.apply("phi", url="http://new:1")
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("True", "Ready", 2))
 
 
 async def test_a_restart_writes_nothing(memory: Memory, ports: Ports, engine: Engine) -> None:
@@ -335,6 +345,18 @@ async def test_a_row_that_can_not_be_removed_now_is_removed_later(
     assert await engine.forgotten("ns", uid, within=5)
 
 
+async def test_what_vanished_while_the_database_was_away(memory: Memory, engine: Engine) -> None:
+    memory.apply("phi")
+    await engine.reconcile("ns")
+    await until(lambda: memory.rows.get("ns"))
+    memory.away = DatabaseSynced.DATABASE_UNAVAILABLE
+    memory.delete("phi", held=False)
+    await engine.reconcile("ns")
+    await quiet(memory)
+    memory.away = None
+    await until(lambda: memory.rows["ns"] == {})
+
+
 async def test_what_vanished_unseen_is_forgotten(memory: Memory, engine: Engine) -> None:
     uid = memory.apply("phi")
     await engine.reconcile("ns")
@@ -386,6 +408,19 @@ async def test_a_lost_database_delays_no_route(memory: Memory, engine: Engine, a
     await until(lambda: memory.condition("phi", "DatabaseSynced")[1] == "DatabaseUnavailable")
     memory.away = None
     await until(lambda: memory.condition("phi", "DatabaseSynced") == ("True", "Synced", 5))
+
+
+async def test_what_was_recorded_of_an_older_generation_says_nothing(
+    memory: Memory, engine: Engine
+) -> None:
+    memory.apply("phi")
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "DatabaseSynced") == ("True", "Synced", 1))
+    memory.database.clear()
+    memory.apply("phi", url="http://new:1")
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("True", "Ready", 2))
+    assert memory.condition("phi", "DatabaseSynced") == ("Unknown", "Pending", 2)
 
 
 async def test_an_outdated_schema_is_told_and_tried_again(memory: Memory, engine: Engine) -> None:
@@ -544,6 +579,38 @@ async def test_statuses_that_could_not_be_written_are_tried_again(
     await until(lambda: memory.condition("phi", "Ready")[0] == "True")
 
 
+async def test_an_unavailable_cluster_is_not_asked_for_each_status(
+    memory: Memory, engine: Engine
+) -> None:
+    for number in range(100):
+        memory.apply(f"m{number}")
+    memory.fail["write"] = Unavailable("timed out")
+    await engine.reconcile("ns")
+    await quiet(memory)
+    assert 0 < memory.tried <= PACE.reporting
+
+
+async def test_a_listing_older_than_a_write_does_not_undo_it(memory: Memory) -> None:
+    reporter = Reporter(memory, now=utc_now, slots=asyncio.Semaphore(1), width=1)
+    memory.apply("phi")
+    resource = memory.resources["ns/phi"]
+    uid = resource.identity.uid
+    planned = plan([resource], addresses=Addresses(), published=RoutingConfig())
+    facts = Facts(
+        verdict=planned.verdicts[uid],
+        planned=planned.config.routes[0],
+        standing=planned.config.routes[0],
+        checksum="0" * 64,
+        published=ConfigPublished.PUBLISHED,
+        recorded=DatabaseSynced.SYNCED,
+    )
+    begun = asyncio.get_running_loop().time()
+    for listed, writes in ((begun, 1), (begun, 1), (begun + 60, 2)):
+        reporter.take([resource], begun=listed)
+        assert await reporter.report([uid], lambda _: (resource, facts))
+        assert len(memory.written) == writes
+
+
 async def test_one_status_that_is_refused_keeps_no_other_back(
     memory: Memory, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -632,6 +699,20 @@ async def test_rounds_go_on_whatever_fails(memory: Memory, ports: Ports, engine:
     memory.fail = {}
     await until(lambda: not resync.pending())
     assert not resync.stale()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_failed_round_is_repeated_soon(
+    memory: Memory, ports: Ports, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_operator.resync.SOON", 0.01)
+    resync = Resync(engine, ports, every=3600)
+    memory.fail["list"] = Unavailable("HTTP 500")
+    task = asyncio.create_task(resync.run())
+    await until(lambda: memory.lists > 2)
+    memory.fail = {}
+    await until(lambda: not resync.pending())
     task.cancel()
     await asyncio.wait([task])
 

@@ -64,6 +64,20 @@ def test_kopf_remembers_the_object_and_its_generation_only() -> None:
     assert handlers.Handled().build(body=body) == {"metadata": {"uid": "u", "generation": 3}}
 
 
+def test_a_deletion_is_no_news_to_remember() -> None:
+    handled = {"metadata": {"uid": "u", "generation": 3}}
+    metadata = {
+        "uid": "u",
+        "generation": 4,
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "annotations": {"llm.athena.dev/handled": json.dumps(handled)},
+    }
+    assert handlers.Handled().build(body=kopf.Body({"metadata": metadata})) == handled
+    metadata["annotations"] = {}
+    fresh = handlers.Handled().build(body=kopf.Body({"metadata": metadata}))
+    assert fresh == {"metadata": {"uid": "u", "generation": 4}}
+
+
 def test_the_names_that_can_not_change() -> None:
     settings = kopf.OperatorSettings()
     handlers.apply(settings)

@@ -4,6 +4,7 @@ The hosts are simulated ones over real sockets; there is no client yet.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -61,7 +62,7 @@ async def pool() -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def asker(pool: Pool) -> Asker:
-    return Asker(pool, Limits(connect=1, stream_idle=2))
+    return Asker(pool, Limits(connect=0.3, stream_idle=2))
 
 
 async def unanswered(asker: Asker, asked: Entry, *, stream: bool = False) -> Unanswered:
@@ -263,6 +264,15 @@ class TestDeadline:
         causes = [failure.cause for failure in error.failures]
         assert causes == [Cause.FIRST_TOKEN_TIMEOUT, Cause.FIRST_TOKEN_TIMEOUT]
 
+    async def test_is_not_stretched_by_a_longer_limit_of_one_attempt(
+        self, asker: Asker, mlx_simulator: Simulator
+    ) -> None:
+        mlx_simulator.behaviour = Behaviour(mode="hang-before-headers")
+        timeouts = Timeouts(total=0.2, first_token=10)
+        started = time.monotonic()
+        await unanswered(asker, entry(of_mlx(mlx_simulator), timeouts=timeouts))
+        assert time.monotonic() - started < 0.4
+
     async def test_the_only_host_gets_all_of_it(
         self, asker: Asker, ollama_simulator: Simulator
     ) -> None:
@@ -432,6 +442,44 @@ class TestWhole:
         assert "JSON of an unknown shape" in error.problem.message
         assert error.problem.code is Code.UPSTREAM
 
+    @pytest.mark.parametrize(
+        "said",
+        [
+            b'{"response":"a","done":true}\n',
+            b"<html>\n",
+            b'{"error":"boom"}\n',
+            b'{"response":"a","done":false}\n|<html>\n',
+            b'{"response":"a","done":false}\n|{"error":"boom"}\n',
+        ],
+    )
+    async def test_a_host_that_keeps_the_connection_after_its_last_word_loses_it(
+        self, asker: Asker, pool: Pool, unlike: "Scripted", said: bytes
+    ) -> None:
+        unlike.answer, unlike.ends = said, False
+        with contextlib.suppress(Unanswered):
+            await asker.complete(exchange(), entry(unlike.target))
+        await eventually_async(lambda: pool.counts().open == 0, within=0.5)
+        assert pool.counts().connects == 1
+
+    async def test_a_host_that_goes_on_after_its_end_does_not_hold_up_the_answer(
+        self, asker: Asker, pool: Pool, unlike: "Scripted"
+    ) -> None:
+        unlike.answer, unlike.ends = b'{"response":"a","done":true}\n' + b"|\n" * 50, False
+        started = time.monotonic()
+        _, whole = await asker.complete(exchange(), entry(unlike.target))
+        assert whole.text == "a"
+        assert time.monotonic() - started < 0.5
+        await eventually_async(lambda: pool.counts().open == 0, within=0.5)
+
+    async def test_an_error_page_that_comes_in_drops_does_not_stretch_the_deadline(
+        self, asker: Asker, unlike: "Scripted"
+    ) -> None:
+        unlike.head = b"HTTP/1.1 500 Internal Server Error\r\n"
+        unlike.answer, unlike.ends = b"|x" * 50, False
+        started = time.monotonic()
+        await unanswered(asker, entry(unlike.target, timeouts=Timeouts(total=0.3)))
+        assert time.monotonic() - started < 0.6
+
     async def test_a_page_instead_of_an_answer(self, asker: Asker, unlike: "Scripted") -> None:
         unlike.answer = b"<html>\n<body>Sign in</body></html>\n"
         error = await unanswered(asker, entry(unlike.target))
@@ -476,31 +524,49 @@ class TestWhole:
 
 
 class Scripted:
-    """A host that answers every request with the same bytes."""
+    """A host that answers every request with the same bytes, a moment at each `|`."""
 
     def __init__(self) -> None:
         self.head = b"HTTP/1.1 200 OK\r\n"
         self.answer = b"{}\n"
+        self.ends = True
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
 
     async def close(self) -> None:
         assert self._server is not None
         self._server.close()
         await self._server.wait_closed()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
 
     @property
     def target(self) -> Target:
         assert self._server is not None
         return ollama(f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}")
 
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(self.answer)
-        writer.write(self.head + length + self.answer)
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            length = len(self.answer) if self.ends else 10_000
+            writer.write(self.head + b"Content-Length: %d\r\n\r\n" % length)
+            for piece in self.answer.split(b"|"):
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            if not self.ends:
+                while await reader.read(65536):
+                    pass
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from llm_contract import CHECKSUM_KEY, CONFIG_KEY
 from llm_router import mount
@@ -57,7 +58,7 @@ class TestRead:
         ended = threading.Event()
 
         def swap() -> None:
-            for number in range(1, 400):
+            for number in range(1, 150):
                 show(tmp_path, str(number).encode(), str(number))
             ended.set()
 
@@ -71,6 +72,14 @@ class TestRead:
                 seen.add(found.raw)
         writer.join(10)
         assert len(seen) > 1
+
+    def test_begins_anew_when_the_revision_goes_away_under_it(
+        self, tmp_path: Path, mocker: MockerFixture
+    ) -> None:
+        show(tmp_path, b"new", "abc")
+        now = mount.revision(tmp_path)
+        mocker.patch.object(mount, "revision", side_effect=["..gone", now, now])
+        assert mount.read(tmp_path) == Published(b"new", "abc")
 
     def test_a_broken_link_is_nothing(self, tmp_path: Path) -> None:
         show(tmp_path, b"1", "one")
