@@ -63,6 +63,6 @@ clean: ## Remove what was installed and run here; built servers stay in their ca
 
 .venv/.dev: .venv/bin/python locks/dev.txt pyproject.toml
 	@echo "[setup] installing what locks/dev.txt pins (two minutes the first time)"
-	@$(PIP) --require-hashes -r locks/dev.txt | $(COUNT)
+	@$(PIP) --no-compile --require-hashes -r locks/dev.txt | $(COUNT)
 	@$(PIP) -q --no-deps -e .
 	@touch $@
