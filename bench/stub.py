@@ -64,6 +64,9 @@ class Dialect:
         self.short = self.head + _chunk(said) + self.end
 
 
+#: Takes the router's usage records, and says 200.
+USAGE_PATH = b"POST /usage"
+
 USAGE = '"usage":{"prompt_tokens":38,"completion_tokens":21,"total_tokens":59}'
 ZEROS = "0" * 19
 OPENAI = Dialect(
@@ -150,7 +153,7 @@ class Stub(asyncio.Protocol):
         return data.endswith(b"0\r\n\r\n") if CHUNKED.search(data, 0, split) else True
 
     def _serve(self, data: bytes, split: int) -> None:
-        if not data.startswith(b"POST"):
+        if not data.startswith(b"POST") or data.startswith(USAGE_PATH):
             self._transport.write(self._catalogue)
             return
         native = data.startswith(b"POST /api/")

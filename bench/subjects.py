@@ -89,6 +89,7 @@ def router(work: Path, upstream: int, *, python: str, models: Sequence[str]) -> 
             "LLM_ROUTER_PORT": str(port),
             "LLM_ROUTER_MANAGEMENT_PORT": str(free_port()),
             "LLM_ROUTER_MANAGEMENT_HOST": "127.0.0.1",
+            "LLM_ROUTER_USAGE_URL": f"{url}/usage",
         },
         ways={"same protocol": "", "translated": TRANSLATED},
     )

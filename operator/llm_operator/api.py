@@ -7,7 +7,7 @@ nothing; what is asked for stands in `cluster`.
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +27,17 @@ TIMEOUT = aiohttp.ClientTimeout(total=15, sock_connect=5)
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
-#: Names and labels without the objects.
+#: Names and labels without the objects; in a list, and one by one in a watch.
 METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_EACH = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+#: What kubectl prints; with includeObject=None it holds nothing of the objects but that.
+TABLE = f"{JSON};as=Table;g=meta.k8s.io;v=v1"
+
+#: Seconds that the API server keeps a watch open; whole ones only.
+WATCH_SECONDS = 300
+#: For its connection to stand, and without a word on it. NB: the API server sends a bookmark about
+#: every minute, so that silence for longer is a connection that died.
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=90)
 
 
 class NotConfigured(Exception):
@@ -41,6 +50,8 @@ class API:
     def __init__(self, asking: client.ApiClient) -> None:
         self._client = asking
         self._renewing = asyncio.Lock()
+        #: The API server's address and the session of all watches, made by the first.
+        self._watching: tuple[str, aiohttp.ClientSession] | None = None
 
     @classmethod
     async def connect(cls) -> Self:
@@ -55,6 +66,7 @@ class API:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._close_watching()
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def session(self, *, connections: int) -> tuple[str, aiohttp.ClientSession]:
@@ -78,13 +90,49 @@ class API:
         """An object or a list. Raises as `request` does."""
         return await self.request("GET", path, query=query, accept=accept)
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str) -> None:
+    async def apply(
+        self, path: str, body: Mapping[str, Any], *, manager: str, confidential: bool = False
+    ) -> None:
         """Server-side apply, taking the fields in the body from whoever owns them.
+
+        Raises as `request` does. What is `confidential` no error repeats: an answer may quote it.
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        await self.request(
+            "PATCH", path, query=query, body=body, content=APPLY, confidential=confidential
+        )
+
+    async def watch(
+        self, path: str, *, query: Mapping[str, str]
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The events of a watch, metadata alone, bookmarks too, until the API server ends it.
 
         Raises as `request` does.
         """
-        query = {"fieldManager": manager, "force": "true"}
-        await self.request("PATCH", path, query=query, body=body, content=APPLY)
+        if self._watching is None:
+            self._watching = await self.session(connections=0)
+        server, session = self._watching
+        asked = {"watch": "true", "allowWatchBookmarks": "true", **query}
+        asked["timeoutSeconds"] = str(WATCH_SECONDS)
+        try:
+            async with session.get(
+                f"{server}{path}",
+                params=asked,
+                headers={"Accept": METADATA_EACH},
+                timeout=WATCH_TIMEOUT,
+            ) as response:
+                if response.status == 401:
+                    # Its token has ended; the next attempt reads the one on disk.
+                    await self._close_watching()
+                    raise Unavailable(f"WATCH {path}: HTTP 401")
+                if response.status != 200:
+                    raise _failure(f"WATCH {path}", response.status, await response.read())
+                async for line in _lines(response.content.iter_any()):
+                    yield json.loads(line)
+        except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
+            # NB: RuntimeError is what a session gives that was closed meanwhile.
+            told = str(error) or type(error).__name__
+            raise Unavailable(f"WATCH {path}: {told}") from error
 
     async def request(
         self,
@@ -95,6 +143,7 @@ class API:
         body: Mapping[str, Any] | None = None,
         content: str = JSON,
         accept: str = JSON,
+        confidential: bool = False,
     ) -> dict[str, Any]:
         """The JSON that answers a request.
 
@@ -112,7 +161,12 @@ class API:
             code, text = await send(self._client, method, path)
         if 200 <= code < 300:
             return dict(json.loads(text))
-        raise _failure(f"{method} {path}", code, text)
+        raise _failure(f"{method} {path}", code, text, confidential=confidential)
+
+    async def _close_watching(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            await watching[1].close()
 
     async def _renew(self, stale: client.ApiClient) -> None:
         async with self._renewing:
@@ -186,14 +240,24 @@ async def _exchange(
         raise Unavailable(f"{method} {path}: {told}") from error
 
 
-def _failure(asked: str, code: int, text: bytes) -> PortError:
+async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a stream, however long. NB: aiohttp's own have a longest."""
+    pending = b""
+    async for chunk in chunks:
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _failure(asked: str, code: int, text: bytes, *, confidential: bool = False) -> PortError:
     """What an answer that is no success means."""
     try:
         answer = json.loads(text)
         told, causes = str(answer["message"]), (answer.get("details") or {}).get("causes") or []
     except (ValueError, KeyError, TypeError, AttributeError):
         told, causes = text[:200].decode(errors="replace"), []
-    message = f"{asked}: HTTP {code}: {told[:500]}"
+    message = f"{asked}: HTTP {code}" + ("" if confidential else f": {told[:500]}")
     if code in (404, 410) or any(c.get("reason") == "NamespaceTerminating" for c in causes):
         return Gone(message)
     return Unavailable(message) if code in (408, 409, 429) or code >= 500 else Refused(message)

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("llm_operator.standalone.up", "run everything on this machine, without a cluster"),
     "operator": ("llm_operator.run", "run the operator against a cluster"),
     "migrate": ("llm_operator.migrate", "bring the record's schema up to date"),
+    "explain": ("llm_operator.explain", "say where a request for a model would go, and why"),
     "simulate": ("llm_operator.simulate.server", "run a simulated Ollama or MLX host"),
 }
 

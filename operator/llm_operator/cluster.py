@@ -1,4 +1,4 @@
-"""What the operator asks of a cluster: the resources, their statuses, ConfigMaps, its own rights.
+"""What the operator asks of a cluster: the resources, their statuses, its ConfigMaps and rights.
 
 It decides nothing and keeps nothing that matters. What the operator owns it writes by server-side
 apply under its own field managers. Data flows `api` -> plain values, and back.
@@ -48,7 +48,12 @@ class Right:
 RIGHTS: tuple[Right, ...] = (
     *(Right(verb=verb, resource=PLURAL, group=GROUP) for verb in ("list", "watch", "patch")),
     Right(verb="patch", resource=f"{PLURAL}/status", group=GROUP),
-    *(Right(verb=verb, resource="configmaps") for verb in ("get", "list", "create", "patch")),
+    *(
+        Right(verb=verb, resource="configmaps")
+        for verb in ("get", "list", "watch", "create", "patch")
+    ),
+    *(Right(verb=verb, resource="secrets") for verb in ("list", "watch", "create", "patch")),
+    *(Right(verb=verb, resource="services") for verb in ("list", "watch")),
 )
 
 

@@ -2,8 +2,8 @@
 the same.
 
 It hands out the namespaces and bounds what all of them do at once; what a reconcile is stands in
-`namespace`. It knows no Kubernetes and no Postgres, only `ports`. Data flows `handlers`, `resync`
--> `engine` -> `namespace`.
+`namespace`. It knows no Kubernetes and no Postgres, only `ports`. Data flows `handlers`, `watches`,
+`resync` -> `engine` -> `namespace`.
 """
 
 import asyncio
@@ -85,6 +85,7 @@ class Engine:
 
     async def close(self) -> None:
         """End all work. What it leaves undone the next start does."""
+        await self._shared.ports.finder.close()
         await asyncio.gather(*(namespace.close() for namespace in self._namespaces.values()))
 
     def _of(self, name: str) -> Namespace:

@@ -1,12 +1,13 @@
-"""Log lines as one JSON object each: time, level, logger, message, and the key-values of `extra`.
+"""Log lines as one JSON object each: time, level, logger, event, and the key-values of `extra`.
 
-Messages are constants, so that a search finds all of a kind; whatever varies is a key of its own.
+Events are constants, so that a search finds all of a kind; whatever varies is a key of its own. The
+router's lines have the same keys, so that one query reads both.
 """
 
 import json
 import logging
 import sys
-from datetime import UTC, datetime
+import time
 from typing import TextIO
 
 #: What every record has besides `extra`, and what kopf hands to its own formatter.
@@ -20,10 +21,11 @@ class JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Time first, and what can't be JSON as its text."""
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "event": record.getMessage(),
         }
         extra = vars(record).keys() - _PLAIN - _OF_KOPF
         line |= {key: getattr(record, key) for key in sorted(extra)}

@@ -3,7 +3,7 @@
 Three lanes that never wait for each other, so that a lost database delays no route and a slow
 status no row:
 
-    source.list -> publisher -> sink          publishing, debounced
+    source.list -> publisher -> sink, vault   publishing, debounced
                  └-> ledger -> recorder       recording, again by itself while there is no database
                       └-> reporter -> writer  reporting, after either
 
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from llm_operator.lane import Lane
 from llm_operator.ledger import Ledger
 from llm_operator.plan import Addresses
-from llm_operator.ports import PortError, Recorder, Sink, Source, StatusWriter
+from llm_operator.ports import Finder, PortError, Recorder, Sink, Source, StatusWriter, Vault
 from llm_operator.publish.publisher import Publisher
+from llm_operator.references.keeper import Keeper
 from llm_operator.resource.model import Resource
 from llm_operator.status.conditions import Facts
 from llm_operator.status.reporter import Reporter
@@ -52,12 +53,18 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The adapters to work with."""
+    """The adapters to work with.
+
+    Attributes:
+        vault: None where routers read themselves what `finder` finds.
+    """
 
     source: Source
     sink: Sink
     recorder: Recorder
     writer: StatusWriter
+    finder: Finder
+    vault: Vault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,12 @@ class Namespace:
         self._name = name
         self._shared = shared
         ports, pace = shared.ports, shared.pace
-        self._publisher = Publisher(name, ports.sink, addresses=shared.addresses)
+        self._publisher = Publisher(
+            name,
+            ports.sink,
+            keeper=Keeper(name, ports.finder, ports.vault),
+            addresses=shared.addresses,
+        )
         self._ledger = Ledger(name, ports.recorder)
         self._reporter = Reporter(
             ports.writer, now=shared.now, slots=shared.reporting, width=pace.reporting
@@ -157,6 +169,7 @@ class Namespace:
         resource = view.resources[uid]
         return resource, Facts(
             verdict=view.verdicts[uid],
+            resolution=view.resolutions[uid],
             planned=view.planned.get(uid),
             standing=view.standing.get(uid),
             checksum=view.checksum,

@@ -6,8 +6,8 @@ there.
     ├── Refused        the other side said no; the same request fails again until somebody acts
     └── Gone           the object, or the namespace it is in, is not there or is being deleted
 
-In a cluster `cluster` and `publish.configmap` are behind them; on one machine folders are. The core
-imports neither. Every call ends by itself: an adapter owes a timeout on each wait.
+In a cluster `cluster`, `objects` and `publish` are behind them; on one machine folders are. The
+core imports neither. Every call ends by itself: an adapter owes a timeout on each wait.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from llm_operator.publish.outcome import Place, Standing
 from llm_operator.reasons import DatabaseSynced
+from llm_operator.references.model import Held, Sought, Values
 from llm_operator.resource.model import Resource
 
 #: `status` of a resource, as JSON.
@@ -63,6 +64,40 @@ class Sink(Protocol):
 
     async def namespaces(self) -> frozenset[str]:
         """Where configurations of this operator lie."""
+
+
+class Finder(Protocol):
+    """Where what resources refer to is read. Nothing is read that was not asked for by name."""
+
+    async def secrets(self, namespace: str, names: frozenset[str]) -> Mapping[str, Values | None]:
+        """Those of the Secrets that are there; None for one that may not be used, unread."""
+
+    async def config_maps(self, namespace: str, names: frozenset[str]) -> Mapping[str, Values]:
+        """Those of the ConfigMaps that are there."""
+
+    async def services(self, namespace: str, names: frozenset[str]) -> frozenset[str]:
+        """Those of the Services that are there."""
+
+    def follow(self, namespace: str, look: Sought) -> None:
+        """From now on notice changes of these in the namespace, and of no others."""
+
+    async def close(self) -> None:
+        """Notice nothing any more."""
+
+
+class Vault(Protocol):
+    """Where routers' credentials go; one place for each namespace, and values nowhere else."""
+
+    #: For the messages of a status.
+    place: Place
+
+    async def current(self, namespace: str) -> Held | None:
+        """What lies there now; None when nothing does."""
+
+    async def publish(self, namespace: str, values: Values) -> None:
+        """Put exactly these there in place of those that this operator put there before; others'
+        stay. No error of it holds a value.
+        """
 
 
 class Recorder(Protocol):

@@ -11,6 +11,7 @@ class Condition(StrEnum):
     """`status.conditions[].type`."""
 
     ACCEPTED = "Accepted"
+    RESOLVED_REFS = "ResolvedRefs"
     CONFIG_PUBLISHED = "ConfigPublished"
     DATABASE_SYNCED = "DatabaseSynced"
     READY = "Ready"
@@ -25,12 +26,28 @@ class Accepted(StrEnum):
     MODEL_NAME_CONFLICT = "ModelNameConflict"
 
 
+class ResolvedRefs(StrEnum):
+    """Whether every Secret, ConfigMap and Service that is referred to is there for the routers."""
+
+    RESOLVED = "Resolved"
+    NOT_ACCEPTED = "NotAccepted"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_ALLOWED = "SecretNotAllowed"
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    KEY_MISSING = "KeyMissing"
+    SERVICE_NOT_FOUND = "ServiceNotFound"
+    READ_FAILED = "ReadFailed"
+    TOO_LARGE = "TooLarge"
+    NOT_OWNED = "NotOwned"
+    PUBLISH_FAILED = "PublishFailed"
+
+
 class ConfigPublished(StrEnum):
     """Whether the route is in the published configuration."""
 
     PUBLISHED = "Published"
-    PENDING = "Pending"
     NOT_ACCEPTED = "NotAccepted"
+    NOT_RESOLVED = "NotResolved"
     TOO_LARGE = "TooLarge"
     NOT_OWNED = "NotOwned"
     PUBLISH_FAILED = "PublishFailed"
@@ -47,6 +64,8 @@ class DatabaseSynced(StrEnum):
 
 
 class Ready(StrEnum):
-    """Ready is Accepted and ConfigPublished; when it is not, its reason is the first that fails."""
+    """Ready is Accepted, ResolvedRefs and ConfigPublished; when it is not, its reason is that of
+    the first that fails.
+    """
 
     READY = "Ready"

@@ -1,8 +1,8 @@
 """`llmb operator`: one process that keeps a cluster's published routes, record and statuses right.
 
-It only wires: settings -> cluster, record -> engine -> resync and kopf, and it sees to their end.
-kopf has the main loop of the process; when its watch is lost for good the process exits, and
-Kubernetes starts a new one.
+It only wires: settings -> cluster, record -> engine -> resync, watches and kopf, and it sees to
+their end. kopf has the main loop of the process; when its watch is lost for good the process exits,
+and Kubernetes starts a new one.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from llm_operator import handlers, health, logs
@@ -20,11 +21,14 @@ from llm_operator.api import API, NotConfigured
 from llm_operator.cluster import Cluster
 from llm_operator.engine import Engine
 from llm_operator.namespace import Ports
+from llm_operator.objects import Objects
 from llm_operator.ports import PortError
 from llm_operator.publish.configmap import ConfigMapSink
+from llm_operator.publish.secret import SecretVault
 from llm_operator.record import InvalidDatabaseURL, Record
 from llm_operator.resync import Resync
 from llm_operator.settings import Settings, SettingsError, table
+from llm_operator.watches import Watches
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +91,16 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> int
         Record(settings.database_url) as record,
     ):
         cluster = Cluster(api, namespaces=settings.namespaces)
-        ports = Ports(source=cluster, sink=ConfigMapSink(cluster), recorder=record, writer=cluster)
+        watches = Watches(api, namespaces=settings.namespaces)
+        objects = Objects(api, watches)
+        ports = Ports(
+            source=cluster,
+            sink=ConfigMapSink(cluster),
+            recorder=record,
+            writer=cluster,
+            finder=objects,
+            vault=SecretVault(objects),
+        )
         engine = Engine(ports, addresses=settings.addresses, pace=settings.pace)
         resync = Resync(engine, ports, every=settings.resync, only=settings.namespaces)
         watch = Watch()
@@ -99,7 +112,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> int
         ):
             if not await admitted(cluster, stop):
                 return ENDED if stop.is_set() else FAILED
-            await operate(engine, resync, watch, cluster, settings=settings, stop=stop)
+            beside = (resync.run(), watches.run(engine.reconcile))
+            await operate(engine, cluster, *beside, watch=watch, settings=settings, stop=stop)
     if not stop.is_set():
         logger.error("watch_ended")
         return FAILED
@@ -139,17 +153,15 @@ async def _allowed(cluster: Cluster) -> bool:
 
 async def operate(
     engine: Engine,
-    resync: Resync,
-    watch: "Watch",
     cluster: Cluster,
-    *,
+    *beside: Coroutine[None, None, None],
+    watch: "Watch",
     settings: Settings,
     stop: asyncio.Event,
 ) -> None:
-    """Watch and resync until `stop`, or until either is lost."""
+    """Watch LLMBackends, and do what goes beside, until `stop` or until the watch is lost."""
     # NB: made before kopf starts; what is made later, kopf takes for its own and ends.
-    rounds = asyncio.create_task(resync.run(), name="resync")
-    signals = asyncio.create_task(_signals_again(watch, stop), name="signals")
+    tasks = [asyncio.create_task(work) for work in (*beside, _signals_again(watch, stop))]
     try:
         await handlers.watch(
             engine,
@@ -159,9 +171,9 @@ async def operate(
             ready=watch.ready,
         )
     finally:
-        for task in (rounds, signals):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait([rounds, signals])
+        await asyncio.wait(tasks)
         await engine.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from llm_operator.namespace import Pace
 from llm_operator.plan import Addresses
-from llm_operator.resource.rules import RULES
+from llm_operator.resource.urls import URL_RULES
 
 
 class SettingsError(ValueError):
@@ -73,8 +73,8 @@ def _url(text: str) -> str | None:
     if not text:
         return None
     # As strict as in a resource: it goes to every router just the same.
-    for rule in RULES:
-        if rule.reads == ("endpointURL",) and not rule.holds({"endpointURL": text}):
+    for rule in URL_RULES:
+        if not rule.holds(text):
             raise ValueError(rule.message)
     return text.rstrip("/")
 

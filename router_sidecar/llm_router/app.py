@@ -1,15 +1,14 @@
-"""The data port: a plain ASGI callable that finds the front and serves one request.
+"""The data port: finds what serves a request, and serves it.
 
-It knows HTTP and nothing of protocols; `serving` is the life of a request to a host, `listing` that
-of all others.
+`serving` is the life of a request to a host, `listing` that of all others.
 """
 
 import random
 import re
 
 from llm_router import listing
-from llm_router.asgi import Receive, Scope, Send
 from llm_router.fronts import ROUTES
+from llm_router.server import Call
 from llm_router.serving import Parts, Serving
 
 #: A caller's request id is kept when it is one; anything else could not go into a header or a log.
@@ -17,27 +16,34 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class App:
-    """The ASGI application of the data port."""
+    """What the data port's server calls.
+
+    Attributes:
+        active: requests being answered by a host.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self.active = 0
+        parts.metrics.observe_active(lambda: self.active)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request."""
-        if scope["type"] != "http":
-            raise NotImplementedError(f"the router serves http, not {scope['type']}")
-        front = ROUTES.get(scope["path"]) if scope["method"] == "POST" else None
-        request_id = _request_id(scope)
+    async def __call__(self, call: Call) -> None:
+        """Serve one request."""
+        front = ROUTES.get(call.path) if call.method == "POST" else None
+        request_id = _request_id(call)
         if front is None:
-            await listing.answer(self._parts, scope, receive, send, request_id=request_id)
+            listing.answer(self._parts, call, request_id=request_id)
             return
-        with self._parts.metrics.active.track_inprogress():
-            await Serving(self._parts, front, request_id=request_id).run(receive, send)
+        self.active += 1
+        try:
+            await Serving(self._parts, front, call, request_id=request_id).run()
+        finally:
+            self.active -= 1
 
 
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
+def _request_id(call: Call) -> str:
+    value = call.header(b"x-request-id")
+    if value is not None and REQUEST_ID.fullmatch(value):
+        return value.decode()
     # NB: not uuid4; it asks the kernel each time, which costs more than all else a request needs.
     return f"{random.getrandbits(128):032x}"

@@ -144,10 +144,18 @@ class Unanswered(RouterError):
 
 
 class AttemptFailed(RouterError):
-    """One target could not answer."""
+    """One target could not answer.
 
-    def __init__(self, cause: Cause, message: str, *, retry_after: str | None = None) -> None:
+    Attributes:
+        retry_after: seconds, when the host gave them.
+        local: the target has not been asked, so nothing is said of it.
+    """
+
+    def __init__(
+        self, cause: Cause, message: str, *, retry_after: str | None = None, local: bool = False
+    ) -> None:
         self.cause = cause
         self.message = message
         self.retry_after = retry_after
+        self.local = local
         super().__init__(message)

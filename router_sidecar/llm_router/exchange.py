@@ -2,15 +2,17 @@
 
 A front decodes a client's bytes into an `Exchange` and encodes `Delta` and `Finish` back; a target
 does the reverse towards its host. Neither ever sees the other's protocol, with one exception that
-keeps answers lossless: `body` is the client's own document, which a target of the same dialect
-sends on with few edits, and `extras` are fields of a host's chunk that only its own dialect has a
-place for.
+keeps requests and answers lossless: where host and client speak one protocol, the target sends
+`body`, which is the client's own document, on with few edits, and its decoder makes `Chunk`, or a
+`Finish` with `whole`, which are the host's own words and pass every encoder by.
+
+Every request makes these values, so they are plain ones; whoever gets one never changes it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, TypedDict
 
 
 class Dialect(StrEnum):
@@ -43,7 +45,7 @@ class Reason(StrEnum):
 REASONS: Mapping[str, Reason] = {reason.value: reason for reason in Reason}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Call:
     """One tool call; `arguments` is JSON text, as OpenAI writes it."""
 
@@ -52,7 +54,7 @@ class Call:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Message:
     """One turn of a chat.
 
@@ -71,27 +73,30 @@ class Message:
     tool: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """What the client set; None is unset, and 0 is a value.
+class Sampling(TypedDict, total=False):
+    """What the client set; what it left open is not there, and 0 is a value.
 
     Attributes:
         max_tokens: -1 for no limit, as Ollama writes it.
+        stop: at least one text.
     """
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repeat_penalty: float | None = None
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    stop: tuple[str, ...]
+    presence_penalty: float
+    frequency_penalty: float
+    repeat_penalty: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+NOTHING: Final[frozenset[str]] = frozenset()
+
+
+@dataclass(slots=True, kw_only=True)
 class Exchange:
     """One request, in no protocol.
 
@@ -101,12 +106,14 @@ class Exchange:
         messages: the turns; for a PROMPT its system text, if any, and the prompt as the user's
             turn.
         raw: a PROMPT to which no chat template is applied.
-        prompt_only: fields that only a PROMPT on Ollama has (suffix, template, context), by name.
         tools: definitions in the shape both families share.
         format: "json", a JSON Schema, or None for free text.
         think: True, False, a level, or None for the host's own default.
         keep_alive: Ollama's, as the client wrote it.
-        needs: request features beyond text, by the client's own field name, for targets to refuse.
+        logprobs: how many other tokens are wanted beside each token's own log probability; None
+            for none of it.
+        needs: features beyond plain text, tools and thinking, by the client's own field names; a
+            target that lacks one refuses the request.
         include_usage: an OpenAI stream ends with a usage chunk.
         inputs: the texts of an EMBED, which has no messages and does not stream.
         dimensions: of its vectors; None for the model's own.
@@ -119,13 +126,13 @@ class Exchange:
     stream: bool
     messages: tuple[Message, ...]
     raw: bool = False
-    prompt_only: Mapping[str, Any] = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
     tools: tuple[Mapping[str, Any], ...] = ()
     format: str | Mapping[str, Any] | None = None
     think: bool | str | None = None
     keep_alive: str | float | None = None
-    needs: frozenset[str] = frozenset()
+    logprobs: int | None = None
+    needs: frozenset[str] = NOTHING
     include_usage: bool = False
     inputs: tuple[str, ...] = ()
     dimensions: int | None = None
@@ -133,12 +140,21 @@ class Exchange:
 
 @dataclass(slots=True)
 class Delta:
-    """A piece of an answer."""
+    """A piece of an answer.
+
+    Attributes:
+        calls: whole tool calls.
+        fragments: pieces of tool calls as OpenAI streams them; only for a streaming client that
+            takes them so, and then in place of `calls`.
+        extras: what not every protocol has a place for: `logprobs`, a list of a token's `token`,
+            `logprob`, `bytes` and `top_logprobs`.
+    """
 
     text: str = ""
     thinking: str = ""
     calls: tuple[Call, ...] = ()
     extras: Mapping[str, Any] | None = None
+    fragments: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,16 +169,40 @@ class Usage:
 
 
 @dataclass(slots=True)
+class Chunk:
+    """A piece of a streamed answer that is in the client's own protocol already.
+
+    Made where host and client speak one protocol; no encoder touches it.
+
+    Attributes:
+        tokens: how many pieces of text, thinking or tool calls it holds, for counting.
+    """
+
+    data: bytes
+    tokens: int = 0
+
+
+@dataclass(slots=True)
 class Finish:
-    """The proper end of an answer: the host said so. `vectors` are an EMBED's, one a text."""
+    """The proper end of an answer: the host said so.
+
+    Attributes:
+        extras: as a `Delta`'s.
+        vectors: an EMBED's, one a text.
+        sent: its bytes were in the chunks before it, so no encoder writes it.
+        whole: the whole answer in the client's own protocol; made where host and client speak one
+            and the client does not stream.
+    """
 
     reason: Reason
     usage: Usage = field(default_factory=Usage)
     extras: Mapping[str, Any] | None = None
     vectors: list[list[float]] | None = None
+    sent: bool = False
+    whole: bytes | None = None
 
 
-Event = Delta | Finish
+Event = Delta | Chunk | Finish
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ Used by the fronts' decoders only. An explicit null means unset, as OpenAI's cli
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import orjson
@@ -38,7 +39,7 @@ def document(body: bytes) -> dict[str, Any]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Refused(Problem(Code.BAD_REQUEST, f"the body is not JSON: {error}")) from None
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise Refused(
             Problem(Code.BAD_REQUEST, f"the body must be a JSON object, is {kind(value)}")
         )
@@ -71,41 +72,42 @@ def kind(value: object) -> str:
 def text(of: dict[str, Any], name: str, *, path: str = "", default: str = "") -> str:
     """A string field."""
     value = of.get(name)
+    if type(value) is str:
+        return value
     if value is None:
         return default
-    if not isinstance(value, str):
-        refuse(path + name, f"must be a string, is {kind(value)}")
-    return value
+    refuse(path + name, f"must be a string, is {kind(value)}")
 
 
 def required(of: dict[str, Any], name: str, *, path: str = "") -> str:
     """A string that must be there and not be empty."""
-    value = text(of, name, path=path)
-    if not value:
-        refuse(path + name, "is required")
-    return value
+    value = of.get(name)
+    if type(value) is str and value:
+        return value
+    text(of, name, path=path)
+    refuse(path + name, "is required")
 
 
 def flag(of: dict[str, Any], name: str, *, default: bool, path: str = "") -> bool:
     """A boolean field."""
     value = of.get(name)
+    if value is True or value is False:
+        return value
     if value is None:
         return default
-    if not isinstance(value, bool):
-        refuse(path + name, f"must be true or false, is {kind(value)}")
-    return value
+    refuse(path + name, f"must be true or false, is {kind(value)}")
 
 
 def number(of: dict[str, Any], name: str, *, path: str = "") -> float | None:
     """A number, or None when unset. Whole numbers stay integers, so that 0 arrives as 0."""
     value = of.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        refuse(path + name, f"must be a number, is {kind(value)}")
-    if not math.isfinite(value):
-        refuse(path + name, "must be a finite number")
-    return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            refuse(path + name, "must be a finite number")
+        return value
+    if value is None or type(value) is int:
+        return value
+    refuse(path + name, f"must be a number, is {kind(value)}")
 
 
 def integer(
@@ -122,6 +124,27 @@ def integer(
     if minimum is not None and value < minimum:
         refuse(path + name, f"must be at least {minimum}, is {value}")
     return int(value)
+
+
+def natural(of: dict[str, Any], name: str, *, path: str = "") -> int | None:
+    """A whole number from 0 on, or None when unset."""
+    return integer(of, name, path=path, minimum=0)
+
+
+#: Field -> the attribute it sets, and how it is read.
+Readers = Mapping[str, tuple[str, Callable[..., Any]]]
+
+
+def read(of: dict[str, Any], readers: Readers, *, path: str = "") -> dict[str, Any]:
+    """The attributes that a document sets, each read as its row says; null is unset."""
+    found: dict[str, Any] = {}
+    for name, value in of.items():
+        if name in readers and value is not None:
+            attribute, reader = readers[name]
+            set_to = reader(of, name, path=path)
+            if set_to != ():
+                found[attribute] = set_to
+    return found
 
 
 def objects(of: dict[str, Any], name: str, *, path: str = "") -> list[dict[str, Any]]:

@@ -4,18 +4,24 @@ Lists come from the table the router serves from; without one they are 503, as e
 Paths outside all tables are 404 in the words of the family they look like.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 
-from llm_router.asgi import Disconnected, Headers, Receive, Scope, Send, read, respond
 from llm_router.errors import Code, Problem, Refused
 from llm_router.fronts import LISTS, OLLAMA, OPENAI, REFUSED, ROUTES, Front, List
 from llm_router.fronts.lists import Asked
-from llm_router.serving import Parts
+from llm_router.server import Call
+from llm_router.serving import ENDING, JSON, NOT_READY, Parts
+from llm_router.usage import Outcome, Record
+
+log = logging.getLogger(__name__)
+
+#: The first word of a front's name -> the metric label of what its family answers without a host.
+LABEL = {"openai": "openai_list", "ollama": "ollama_list"}
 
 #: Stands in a row for the rest of a path, which may hold `/` and `:`.
 REST = "{id}"
-
-NOT_READY = Problem(Code.NOT_READY, "no configuration has been loaded yet", retry_after="1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +33,11 @@ class Lost:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-async def answer(
-    parts: Parts, scope: Scope, receive: Receive, send: Send, *, request_id: str
-) -> None:
+def answer(parts: Parts, call: Call, *, request_id: str) -> None:
     """Answer one request from the table, or say why not."""
-    headers: Headers = [(b"x-request-id", request_id.encode())]
-    head = scope["method"] == "HEAD"
-    found = find("GET" if head else scope["method"], scope["path"])
+    begun, at = time.monotonic(), time.time()
+    headers = [(b"x-request-id", request_id.encode())]
+    found = find("GET" if call.method == "HEAD" else call.method, call.path)
     if isinstance(found, Lost):
         problem, family = found.problem, found.family
         headers += found.headers
@@ -41,31 +45,66 @@ async def answer(
         row, name = found
         family = row.family
         try:
-            body = await _answered(parts, row, receive, name=name, headers=headers)
-        except Disconnected:
-            return
+            body = _answered(parts, row, call, name=name, headers=headers)
         except Refused as refused:
             problem = refused.problem
+        except Exception:
+            log.exception("list_failed", extra={"request_id": request_id})
+            message = f"the router failed; its log says why (request {request_id})"
+            problem = Problem(Code.INTERNAL, message)
         else:
-            kind = row.content_type
-            await respond(send, 200, headers=headers, body=body, content_type=kind, head=head)
+            headers.append((b"content-type", row.content_type))
+            call.respond(200, headers=headers, body=body)
+            _note(parts, family, at, begun, request_id=request_id)
             return
+    headers.append(JSON)
     if problem.retry_after:
         headers.append((b"retry-after", problem.retry_after.encode()))
-    told = family.problem(problem)
-    await respond(send, problem.status, headers=headers, body=told, head=head)
+    call.respond(problem.status, headers=headers, body=family.problem(problem))
+    _note(parts, family, at, begun, request_id=request_id, problem=problem)
 
 
-async def _answered(
-    parts: Parts, row: List, receive: Receive, *, name: str, headers: Headers
+def _answered(
+    parts: Parts, row: List, call: Call, *, name: str, headers: list[tuple[bytes, bytes]]
 ) -> bytes:
+    if call.refusal is not None:
+        raise Refused(call.refusal)
+    if parts.draining:
+        raise Refused(ENDING)
     table = parts.follower.table
     if table is None:
         raise Refused(NOT_READY)
     headers.append((b"x-llm-config", table.checksum[:12].encode()))
-    sent = await read(receive, limit=parts.max_body_bytes)
-    asked = Asked(table=table, since=parts.follower.loaded_at, name=name, body=sent)
+    asked = Asked(
+        table=table,
+        since=parts.follower.loaded_at,
+        name=name,
+        body=call.body,
+        loaded={seen["name"]: seen for seen in parts.prober.loaded_models(table)},
+    )
     return row.answer(asked)
+
+
+def _note(
+    parts: Parts,
+    family: Front,
+    at: float,
+    begun: float,
+    *,
+    request_id: str,
+    problem: Problem | None = None,
+) -> None:
+    parts.recorder.add(
+        Record(
+            request_id=request_id,
+            at=at,
+            front=LABEL.get(family.name.partition("_")[0], "unified_list"),
+            outcome=Outcome.OK if problem is None else Outcome.ERROR,
+            status=200 if problem is None else problem.status,
+            error="" if problem is None else problem.code,
+            total_seconds=time.monotonic() - begun,
+        )
+    )
 
 
 def find(method: str, path: str) -> tuple[List, str] | Lost:

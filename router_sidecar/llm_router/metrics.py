@@ -1,143 +1,278 @@
 """The router's Prometheus metrics. Names and labels are API; label values come from configuration
 only.
 
-A model that no route names is `other`, so that clients can't make series.
+    Recorder -> take(records) -> sums -> (a scrape) -> exposition
+
+A model that no route names is `other`, so that clients can't make series. Requests never come here:
+records do, in batches, after they ended. The sums are plain numbers, as an observation by the
+client library costs more than all else that is done with a record.
 """
 
-from typing import Any, TypeVar
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-from llm_router.errors import AttemptFailed
-from llm_router.exchange import Timing
+from llm_router import exposition, families
+from llm_router.families import FAMILIES, Family, Labels
 from llm_router.follow import Follower
-from llm_router.table import Entry
 from llm_router.transport import Pool
+from llm_router.usage.record import Outcome, Record
+from llm_router.usage.recorder import Recorder
+from llm_router.usage.spool import Counts
 
-#: Seconds; from a warm small model's first token to a cold large one's last.
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+#: Label values and the value under them.
+Sample = tuple[Labels, float]
+#: The same of a histogram: observations in each bucket, and their sum.
+Observed = tuple[Labels, list[int], float]
+Reader = Callable[[], Iterable[Sample]]
 
-M = TypeVar("M", Counter, Histogram)
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """One target of one route at the moment of a scrape."""
+
+    model: str
+    target: str
+    state: str
+    active: int
 
 
-class Metrics:
+class Buckets:
+    """A histogram's one series."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """One more; a bound belongs to its bucket."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class _Path:
+    """What the requests of one (model, front, target, type, outcome) add to; looked up once."""
+
+    __slots__ = (
+        *("requests", "duration", "first_token", "per_token", "input", "output"),
+        *("decode", "prefill", "load"),
+    )
+
+    def __init__(self, sums: "_Sums", *, model: str, target: str, target_type: str) -> None:
+        self.requests = 0
+        self.duration = sums.buckets(families.DURATION, model, target_type)
+        self.first_token = sums.buckets(families.FIRST_TOKEN, model, target_type)
+        self.per_token = sums.buckets(families.PER_TOKEN, model, target_type)
+        self.input = sums.buckets(families.TOKEN_USAGE, model, target_type, "input")
+        self.output = sums.buckets(families.TOKEN_USAGE, model, target_type, "output")
+        self.decode = sums.buckets(families.DECODE, model, target)
+        self.prefill = sums.buckets(families.PREFILL, model, target)
+        self.load = sums.buckets(families.LOAD, model, target)
+
+    def add(self, record: Record) -> None:
+        self.requests += 1
+        if record.outcome is Outcome.OK and record.target:
+            self.duration.observe(record.total_seconds)
+        measures = record.measures
+        if measures.first_token_seconds is not None:
+            self.first_token.observe(measures.first_token_seconds)
+        if measures.prompt_tokens is not None:
+            self.input.observe(measures.prompt_tokens)
+        if measures.completion_tokens is not None:
+            self.output.observe(measures.completion_tokens)
+        if rate := measures.decode_tokens_per_second:
+            self.decode.observe(rate)
+            self.per_token.observe(1 / rate)
+        if measures.prefill_tokens_per_second:
+            self.prefill.observe(measures.prefill_tokens_per_second)
+        if measures.load_seconds is not None:
+            self.load.observe(measures.load_seconds)
+
+
+class _Sums:
+    """What has been counted since the start, by family and label values."""
+
+    def __init__(self) -> None:
+        self.counters: dict[Family, dict[Labels, int]] = {}
+        self.histograms: dict[Family, dict[Labels, Buckets]] = {}
+        self.paths: dict[tuple[str, str, str, str, str], _Path] = {}
+
+    def count(self, family: Family, *labels: str) -> None:
+        series = self.counters.setdefault(family, {})
+        series[labels] = series.get(labels, 0) + 1
+
+    def buckets(self, family: Family, *labels: str) -> Buckets:
+        series = self.histograms.setdefault(family, {})
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = Buckets(family.buckets)
+        return found
+
+    def add(self, record: Record) -> None:
+        failures, target, target_type = record.failures, record.target, record.backend_type
+        if failures and len(failures) >= record.attempts:
+            # Nobody answered; the record names the last that was asked.
+            target = target_type = ""
+        key = (record.model, record.front, target, target_type, record.outcome)
+        path = self.paths.get(key)
+        if path is None:
+            path = _Path(self, model=record.model, target=target, target_type=target_type)
+            self.paths[key] = path
+        path.add(record)
+        if failures:
+            self._failed(record)
+
+    def _failed(self, record: Record) -> None:
+        failures, model = record.failures, record.model
+        went_on = [failure.target for failure in failures[1:]]
+        if len(failures) < record.attempts:
+            went_on.append(record.target)
+        for failure in failures:
+            self.count(families.FAILURES, model, failure.target, failure.cause)
+        for failure, to in zip(failures, went_on, strict=False):
+            if failure.target != to:
+                self.count(families.FALLBACKS, model, failure.target, to, failure.cause)
+
+    def observed(self, family: Family) -> Iterator[Observed]:
+        for labels, found in self.histograms.get(family, {}).items():
+            # NB: a path has all its series from the start; those that nothing fell into don't show.
+            if any(found.counts):
+                yield labels, found.counts, found.total
+
+    def requests(self) -> dict[Labels, int]:
+        """The targets of one type make one series."""
+        series: dict[Labels, int] = {}
+        for (model, front, _, target_type, outcome), path in self.paths.items():
+            labels = (model, front, target_type, str(outcome))
+            series[labels] = series.get(labels, 0) + path.requests
+        return series
+
+
+class Metrics(Collector):
     """Every series of one router process."""
 
     def __init__(self) -> None:
-        # NB: a `_created` series for each child would double their number and say nothing of use.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
-        self.requests = Counter(
-            "llm_router_requests",
-            "Requests by how they ended: ok, error, broken or cancelled.",
-            ["model", "front", "target_type", "outcome"],
-            registry=self.registry,
-        )
-        self.failures = Counter(
-            "llm_router_attempt_failures",
-            "Attempts that failed, by cause.",
-            ["model", "target", "cause"],
-            registry=self.registry,
-        )
-        self.duration = Histogram(
-            "gen_ai_server_request_duration_seconds",
-            "From the request to the last token of a whole answer.",
-            ["model", "target_type"],
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
-        self.first_token = Histogram(
-            "gen_ai_server_time_to_first_token_seconds",
-            "From the request to its first token, failed attempts included.",
-            ["model", "target_type"],
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
-        self.active = Gauge(
-            "llm_router_active_requests", "Requests being answered.", registry=self.registry
-        )
-        self.reads = Counter(
-            "llm_router_config_reads",
-            "Reads of the mounted folder: loaded, unchanged, rejected or absent.",
-            ["result"],
-            registry=self.registry,
-        )
+        self._sums = _Sums()
+        self._readers: list[tuple[Family, Reader]] = []
+        self.registry.register(self)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Requests have ended."""
+        add = self._sums.add
+        for record in records:
+            add(record)
+
+    def read(self, family: Family, reader: Reader) -> None:
+        """Ask for this family's (label values, value) at each scrape."""
+        self._readers.append((family, reader))
 
     def observe(self, follower: Follower, pool: Pool) -> None:
-        """Add what is read off these two at each scrape."""
-        follower.on_read = lambda result: self.reads.labels(result).inc()
-        self.registry.register(_State(follower, pool))
+        """Read these two at each scrape."""
+        follower.on_read = lambda result: self._sums.count(families.READS, result)
+        self.read(
+            families.CONFIG, lambda: [((t.checksum[:12],), 1)] if (t := follower.table) else []
+        )
+        self.read(families.LOADED, lambda: [((), follower.loaded_at)])
+        self.read(families.REJECTED, lambda: [((), follower.rejection is not None)])
+        self.read(families.CONNECTIONS, lambda: _connections(pool))
 
-    def answered(self, entry: Entry, *, front: str, target_type: str, timing: Timing) -> None:
-        """A request got its proper end."""
-        self._child(self.requests, entry.label, front, target_type, "ok").inc()
-        self._child(self.duration, entry.label, target_type).observe(timing.total_ns() / 1e9)
+    def observe_active(self, count: Callable[[], int]) -> None:
+        """Ask at each scrape how many requests are being answered."""
+        self.read(families.ACTIVE, lambda: [((), count())])
 
-    def ended(self, label: str, *, front: str, target_type: str, outcome: str) -> None:
-        """A request ended otherwise: error, broken or cancelled."""
-        self.requests.labels(label, front, target_type, outcome).inc()
+    def observe_targets(self, states: Callable[[], Iterable[TargetState]]) -> None:
+        """Ask for the state of every target at each scrape."""
+        self.read(
+            families.TARGET_STATE, lambda: [((s.model, s.target, s.state), 1) for s in states()]
+        )
+        self.read(
+            families.TARGET_ACTIVE, lambda: [((s.model, s.target), s.active) for s in states()]
+        )
 
-    def began(self, entry: Entry, *, target_type: str, timing: Timing) -> None:
-        """A request got its first token."""
-        self._child(self.first_token, entry.label, target_type).observe(timing.prefill_ns() / 1e9)
+    def observe_usage(self, recorder: Recorder, counts: Callable[[], Counts] = Counts) -> None:
+        """Read at each scrape how usage records fare, and their delivery where there is one."""
+        self.read(families.USAGE, lambda: _results(counts(), recorder.dropped))
+        self.read(families.SPOOL_BYTES, lambda: [((), counts().waiting_bytes)])
+        self.read(families.SPOOL_RECORDS, lambda: [((), counts().waiting)])
 
-    def failed(self, entry: Entry, failures: tuple[AttemptFailed, ...]) -> None:
-        """Attempts at a request failed, one for each target tried in order."""
-        for destination, failure in zip(entry.destinations, failures, strict=False):
-            self.failures.labels(entry.label, destination.target.name, failure.cause).inc()
+    def observe_dropped(self, **counts: Callable[[], int]) -> None:
+        """Read at each scrape how much of the log or the spans has been lost."""
+        self.read(families.TELEMETRY, lambda: [((k,), read()) for k, read in counts.items()])
 
-    def _child(self, metric: M, *labels: str) -> M:
-        """A metric's series for these labels, looked up once: it is asked for at every request."""
-        key = (metric, labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+    def observe_build(self, version: str) -> None:
+        """Say which release this is."""
+        self.read(families.BUILD, lambda: [((version,), 1)])
 
     def render(self) -> bytes:
         """The exposition text."""
-        return generate_latest(self.registry)
+        values, text = self._values(), []
+        for family in FAMILIES:
+            text.append(exposition.head(family))
+            if family.kind == "histogram":
+                text += exposition.buckets(family, self._sums.observed(family))
+            else:
+                text += exposition.samples(family, values[family])
+        return "".join(text).encode()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, as a registry of prometheus_client asks for them."""
+        values = self._values()
+        for family in FAMILIES:
+            if family.kind == "histogram":
+                yield _histogram(family, self._sums.observed(family))
+            else:
+                yield _plain(family, values[family])
+
+    def _values(self) -> dict[Family, list[Sample]]:
+        values: dict[Family, list[Sample]] = {family: [] for family in FAMILIES}
+        values[families.REQUESTS] += self._sums.requests().items()
+        for family, counters in self._sums.counters.items():
+            values[family] += counters.items()
+        for family, reader in self._readers:
+            values[family] += reader()
+        for family, samples in values.items():
+            # NB: a series without labels is there from the start; a rate of it is never absent.
+            if not samples and not family.labels:
+                samples.append(((), 0.0))
+        return values
 
 
-class _State(Collector):
-    """What is true at the moment of a scrape."""
+def _plain(family: Family, values: list[Sample]) -> Metric:
+    kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+    made = kind(family.name, exposition.sentence(family), labels=family.labels)
+    for labels, value in values:
+        made.add_metric(labels, value)
+    return made
 
-    def __init__(self, follower: Follower, pool: Pool) -> None:
-        self._follower = follower
-        self._pool = pool
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """The families, as prometheus_client asks for them."""
-        table = self._follower.table
-        info = GaugeMetricFamily(
-            "llm_router_config_info", "The configuration in use.", labels=["checksum"]
-        )
-        if table is not None:
-            info.add_metric([table.checksum[:12]], 1)
-        loaded = GaugeMetricFamily(
-            "llm_router_config_loaded_timestamp_seconds",
-            "When it was swapped in.",
-            value=self._follower.loaded_at,
-        )
-        rejected = GaugeMetricFamily(
-            "llm_router_config_rejected",
-            "1 while the mounted revision can't be used and the last good one serves.",
-            value=float(self._follower.rejection is not None),
-        )
-        connections = GaugeMetricFamily(
-            "llm_router_upstream_connections", "Connections to hosts.", labels=["state"]
-        )
-        counts = self._pool.counts()
-        connections.add_metric(["open"], counts.open)
-        connections.add_metric(["idle"], counts.idle)
-        return [info, loaded, rejected, connections]
+def _histogram(family: Family, series: Iterable[Observed]) -> Metric:
+    made = HistogramMetricFamily(family.name, exposition.sentence(family), labels=family.labels)
+    bounds = [*map(floatToGoString, family.buckets), "+Inf"]
+    for labels, counts, total in series:
+        cumulative = map(float, accumulate(counts))
+        made.add_metric(labels, list(zip(bounds, cumulative, strict=True)), total)
+    return made
+
+
+def _connections(pool: Pool) -> list[Sample]:
+    counts = pool.counts()
+    return [(("open",), counts.open), (("idle",), counts.idle)]
+
+
+def _results(counts: Counts, lost: int) -> list[Sample]:
+    return [
+        (("sent",), counts.sent),
+        (("spooled",), counts.spooled),
+        (("dropped",), counts.dropped + lost),
+        (("rejected",), counts.rejected),
+    ]

@@ -1,13 +1,15 @@
-"""The mounted folder: what the kubelet wrote, read as one revision.
+"""The mounted folders: what the kubelet wrote, read as one revision.
 
-The kubelet swaps a ConfigMap's files all at once by renaming the link `..data`, so a revision is
-resolved once and read below its real folder. This module reads and nothing else: it never parses
-and never writes.
+The kubelet swaps the files of a ConfigMap or a Secret all at once by renaming the link `..data`, so
+a revision is resolved once and read below its real folder. This module reads and nothing else: it
+never parses and never writes.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from llm_contract import CHECKSUM_KEY, CONFIG_KEY
 
@@ -16,6 +18,8 @@ DATA_LINK = "..data"
 
 #: How often a read is begun anew when the revision goes away under it.
 TRIES = 5
+
+T = TypeVar("T")
 
 
 class MountError(Exception):
@@ -55,23 +59,76 @@ def revision(folder: Path) -> str | None:
 
 
 def read(folder: Path) -> Published | None:
-    """The current revision, whole; None while there is none.
+    """The current configuration, whole; None while there is none.
 
     Raises:
         OSError: the files can't be read.
     """
+    return _whole(folder, _published)
+
+
+def read_files(folder: Path, *, limit: int) -> dict[str, bytes | OSError] | None:
+    """All files of the current revision by name, or why one can't be read; None for no folder.
+
+    A folder without the kubelet's link, as somebody writes it by hand, is read as it stands.
+
+    Raises:
+        OSError: the folder can't be read, or holds more than `limit` bytes.
+    """
+
+    def look(revised: Path) -> dict[str, bytes | OSError]:
+        found = _files(revised, limit)
+        # NB: a folder that is being removed lists what is left of it.
+        if revision(folder) != revised.name:
+            raise FileNotFoundError(revised)
+        return found
+
+    if revision(folder) is not None:
+        return _whole(folder, look)
+    try:
+        return _files(folder, limit)
+    except FileNotFoundError:
+        return None
+
+
+def _whole(folder: Path, look: Callable[[Path], T]) -> T | None:
     for _ in range(TRIES):
         name = revision(folder)
         if name is None:
             return None
         try:
-            raw = (folder / name / CONFIG_KEY).read_bytes()
-            checksum = (folder / name / CHECKSUM_KEY).read_text(encoding="ascii", errors="replace")
+            found = look(folder / name)
         except FileNotFoundError:
             # NB: the kubelet removes the old revision after its rename; begin anew with the new
             # one.
             if name == revision(folder):
                 return None
             continue
-        return Published(raw, checksum.strip())
-    return None
+        return found
+    raise OSError(f"{folder} changes faster than it can be read")
+
+
+def _published(revised: Path) -> Published:
+    raw = (revised / CONFIG_KEY).read_bytes()
+    checksum = (revised / CHECKSUM_KEY).read_text(encoding="ascii", errors="replace")
+    return Published(raw, checksum.strip())
+
+
+def _files(folder: Path, limit: int) -> dict[str, bytes | OSError]:
+    found: dict[str, bytes | OSError] = {}
+    left = limit
+    for path in sorted(folder.iterdir()):
+        # NB: the kubelet's own entries beside the files begin with two dots.
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                data = file.read(left + 1)
+        except OSError as error:
+            found[path.name] = error
+            continue
+        left -= len(data)
+        if left < 0:
+            raise OSError(f"{folder} holds more than {limit} bytes")
+        found[path.name] = data
+    return found

@@ -16,19 +16,16 @@ from collections.abc import Iterator
 import uvicorn
 
 from llm_router import logs, management, mount
-from llm_router.answer import Asker, Limits
 from llm_router.app import App
-from llm_router.follow import Follower
-from llm_router.metrics import Metrics
-from llm_router.serving import Parts
+from llm_router.assemble import Router, assemble
+from llm_router.server import Server
 from llm_router.settings import Settings
-from llm_router.transport import Pool
 
 log = logging.getLogger(__name__)
 
 
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: two servers share this process."""
+class Management(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are for the whole process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,34 +44,19 @@ async def run(settings: Settings) -> int:
         MountError: the configuration folder would never change.
         PortTaken: a port is in use.
     """
-    logs.configure(settings.log_level)
+    writer = logs.configure(settings.log_level)
     mount.check(settings.config)
     data = listen(settings.host, settings.port, setting="LLM_ROUTER_PORT")
     probes = listen(
         settings.management_host, settings.management_port, setting="LLM_ROUTER_MANAGEMENT_PORT"
     )
-    pool, metrics = Pool(), Metrics()
-    follower = Follower(settings.config, reread_seconds=settings.reread_seconds)
-    metrics.observe(follower, pool)
-    limits = Limits(connect=settings.connect_seconds, stream_idle=settings.stream_idle_seconds)
-    parts = Parts(
-        follower=follower,
-        asker=Asker(pool, limits),
-        metrics=metrics,
-        default_ollama_url=settings.default_ollama_url,
-        max_body_bytes=settings.max_body_bytes,
-    )
-    servers = [
-        (_server(App(parts), settings), data),
-        (_server(management.create(parts), settings), probes),
-    ]
+    router = assemble(settings, writer=writer)
     # NB: what lives now lives for ever; without this every full collection walks all of it, and
     # with Python's own thresholds a collection begins about once a request.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    await _serve(parts, settings, servers)
-    await pool.close()
+    await _serve(router, settings, data=data, probes=probes)
     return 0
 
 
@@ -96,51 +78,48 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
     return listener
 
 
-def _server(app: object, settings: Settings) -> Server:
+def _probes(router: Router) -> Management:
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        management.create(router.parts),
         http="httptools",
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
-        # NB: longer than clients keep an idle connection (httpx: 5 s), so that they close it first;
-        # a request on one that is just being closed would be lost.
-        timeout_keep_alive=75,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_graceful_shutdown=1,
     )
-    return Server(config)
+    return Management(config)
 
 
 async def _serve(
-    parts: Parts, settings: Settings, servers: list[tuple[Server, socket.socket]]
+    router: Router, settings: Settings, *, data: socket.socket, probes: socket.socket
 ) -> None:
-    stop = asyncio.Event()
+    parts, stop = router.parts, asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if settings.lifeline:
         _watch_lifeline(loop, stop)
-    following = asyncio.create_task(parts.follower.run())
-    serving = [asyncio.create_task(server.serve(sockets=[s])) for server, s in servers]
-    for _, listener in servers:
+    served, managed = Server(App(parts), router.limits), _probes(router)
+    await served.start(data)
+    tasks = [asyncio.create_task(part) for part in (stop.wait(), *router.running())]
+    tasks.append(managing := asyncio.create_task(managed.serve(sockets=[probes])))
+    for listener in (data, probes):
         host, port = listener.getsockname()[:2]
         log.info("listening", extra={"host": host, "port": port})
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopped, following, *serving], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     log.info("draining", extra={"seconds": settings.drain_seconds})
     parts.draining = True
-    (data, _), (probes, _) = servers
+    await served.drain(settings.drain_seconds)
+    await router.close()
     # NB: the management port goes last, so that probes and scrapes see the drain.
-    data.should_exit = True
-    await asyncio.gather(serving[0], return_exceptions=True)
-    probes.should_exit = True
-    for task in (following, stopped):
+    managed.should_exit = True
+    await asyncio.gather(managing, return_exceptions=True)
+    for task in tasks:
         task.cancel()
-    results = await asyncio.gather(following, stopped, *serving, return_exceptions=True)
-    for result in results:
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, Exception):
             raise result
 

@@ -1,31 +1,42 @@
-"""The life of one request: decode, look up, ask, encode, send.
+"""The life of one request: decode, look up, ask, encode, answer, record.
 
-    body -> front.decode -> Exchange -> Entry -> Asker -> events -> encoder -> send
+    call -> front.decode -> Exchange -> Entry -> Asker -> events -> encoder -> call
 
 Until the first byte is sent an error is a status with a body; after it, an error in band and no
 proper end. A client that disconnects ends the request at once, streaming or not, and with it the
-generation upstream. Nothing a client sends chooses an address.
+generation upstream. Nothing a client sends chooses an address. However it ends, there is one record
+of it.
 """
 
 import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from llm_router.answer import Asker, Live
-from llm_router.asgi import Disconnected, Headers, Receive, Send, read, respond
-from llm_router.errors import TABLE, AttemptFailed, Code, Problem, Refused, Unanswered
-from llm_router.exchange import Delta, Event, Exchange, Finish
+from llm_router import trace
+from llm_router.account import Account
+from llm_router.ask import Asker, Live, Request
+from llm_router.errors import TABLE, Code, Problem, Refused, Unanswered
+from llm_router.exchange import Exchange, Timing
 from llm_router.follow import Follower
 from llm_router.fronts import About, Encoder, Front
 from llm_router.metrics import Metrics
-from llm_router.table import Entry, default_entry
+from llm_router.probe import Prober
+from llm_router.relay import Relay
+from llm_router.server import Call
+from llm_router.standing import Standings
+from llm_router.table import Entry, Table, default_entry
+from llm_router.usage import Outcome, Recorder
 
 log = logging.getLogger(__name__)
 
+Headers = list[tuple[bytes, bytes]]
+
 #: What a request is told that comes, or still runs, when the process ends.
 ENDING = Problem(Code.NOT_READY, "the router is shutting down", retry_after="1")
+
+#: What it is told before there is a table.
+NOT_READY = Problem(Code.NOT_READY, "no configuration has been loaded yet", retry_after="1")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,198 +44,157 @@ class Parts:
     """What every request uses.
 
     Attributes:
+        trace_ratio: of the traces that begin here, how many are sampled.
         draining: the process is ending; no new request is taken.
     """
 
     follower: Follower
+    standings: Standings
+    prober: Prober
     asker: Asker
+    recorder: Recorder
     metrics: Metrics
     default_ollama_url: str | None
-    max_body_bytes: int
+    trace_ratio: float = 0.0
     draining: bool = False
 
 
 class Serving:
     """One request, from its body to its last byte."""
 
-    __slots__ = (
-        "_answering",
-        "_entry",
-        "_front",
-        "_gone",
-        "_parts",
-        "_request_id",
-        "_started",
-        "_table",
-        "_watch",
-    )
+    __slots__ = ("_account", "_call", "_entry", "_front", "_parts", "_request_id", "_table")
 
-    def __init__(self, parts: Parts, front: Front, *, request_id: str) -> None:
+    def __init__(self, parts: Parts, front: Front, call: Call, *, request_id: str) -> None:
         self._parts = parts
         self._front = front
+        self._call = call
         self._request_id = request_id
         # The request keeps the table it began with, whatever is swapped in meanwhile.
-        self._table = parts.follower.table
+        self._table: Table | None = parts.follower.table
         self._entry: Entry | None = None
-        self._answering = ""
-        self._gone = False
-        self._started = False
-        self._watch: asyncio.Task[None] | None = None
+        self._account = Account(
+            at=time.time(), timing=Timing(started=time.monotonic_ns()), front=front.name
+        )
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self) -> None:
         """Serve it. Never raises for what the client or a host did."""
+        call, account = self._call, self._account
         try:
-            body = await read(receive, limit=self._parts.max_body_bytes)
-            exchange = self._front.decode(body)
-            self._entry = self._look_up(exchange.model)
-            watching = self._until_gone(receive, asyncio.current_task())
-            self._watch = asyncio.create_task(watching)
-            if exchange.stream:
-                await self._stream(exchange, self._entry, send=send)
-            else:
-                await self._whole(exchange, self._entry, send=send)
+            await self._serve()
         except Refused as refused:
-            await self._refuse(send, refused.problem, failures=())
+            self._refuse(refused.problem)
         except Unanswered as unanswered:
-            await self._refuse(send, unanswered.problem, failures=unanswered.failures)
-        except Disconnected:
-            self._count("cancelled")
+            self._refuse(unanswered.problem)
         except asyncio.CancelledError:
-            if self._gone:
-                task = asyncio.current_task()
-                assert task is not None
-                task.uncancel()
-                self._count("cancelled")
-            elif self._parts.draining and not self._started:
-                await self._refuse(send, ENDING, failures=())
-            else:
+            if call.gone or not self._parts.draining:
+                account.ended(Outcome.CANCELLED, 200 if call.started else 499)
                 raise
+            # The drain limit has passed. A stream has told its client already.
+            if not call.started:
+                self._refuse(ENDING)
         except Exception:
             log.exception("request_failed", extra={"request_id": self._request_id})
-            if self._started:
-                # The server then cuts the connection: an answer must not end as if it were whole.
-                raise
             message = f"the router failed; its log says why (request {self._request_id})"
-            await self._refuse(send, Problem(Code.INTERNAL, message), failures=())
+            if call.started:
+                account.ended(Outcome.BROKEN, 200, error=Code.INTERNAL)
+                # An answer must not end as if it were whole.
+                call.cut()
+            else:
+                self._refuse(Problem(Code.INTERNAL, message))
         finally:
-            self._unwatch()
+            record = account.record(call.headers, request_id=self._request_id)
+            self._parts.recorder.add(record)
 
-    def _unwatch(self) -> None:
-        # NB: before the last byte is sent; uvicorn tells a finished response as a disconnect too.
-        if self._watch is not None:
-            self._watch.cancel()
+    async def _serve(self) -> None:
+        call, account, parts = self._call, self._account, self._parts
+        if call.refusal is not None:
+            raise Refused(call.refusal)
+        exchange = self._front.decode(call.body)
+        self._entry = entry = self._look_up(exchange.model)
+        traced = trace.begin(
+            call.header(b"traceparent"), call.header(b"tracestate"), ratio=parts.trace_ratio
+        )
+        account.request = request = Request(
+            exchange=exchange,
+            entry=entry,
+            deadline=asyncio.get_running_loop().time() + entry.route.timeouts.total,
+            timing=account.timing,
+            headers=call.headers,
+            request_id=self._request_id.encode(),
+            trace=traced,
+            sticky=call.header(entry.sticky) if entry.sticky else None,
+        )
+        if exchange.stream:
+            live = await parts.asker.begin(request)
+            account.live = live
+            await self._stream(request, live)
+        else:
+            live, answer = await parts.asker.complete(request)
+            account.live = live
+            body = self._encoder(exchange, live).whole(answer, live.timing)
+            call.respond(200, headers=[JSON, *self._headers(live)], body=body)
+            live.destination.standing.finished()
+            account.ended(Outcome.OK, 200)
 
-    async def _until_gone(self, receive: Receive, serving: "asyncio.Task[object] | None") -> None:
-        """Cancel the request when its client goes away."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._gone = True
-        if serving is not None:
-            serving.cancel()
+    async def _stream(self, request: Request, live: Live) -> None:
+        """Send the events as they come, and the end as it is."""
+        call, account = self._call, self._account
+        try:
+            # NB: in here, as whatever fails from now on must close the answer.
+            encoder = self._encoder(request.exchange, live)
+            relay = Relay(call, encoder, live)
+            call.begin(200, headers=[*self._front_headers(), *self._headers(live)])
+            relay.take(live.events)
+            failure = None if live.done else await live.pipe(relay.take)
+        except asyncio.CancelledError:
+            if not call.gone and self._parts.draining:
+                call.end(encoder.failure(ENDING))
+                account.ended(Outcome.BROKEN, 200, error=ENDING.code)
+            raise
+        finally:
+            live.close()
+        if failure is None:
+            live.destination.standing.finished()
+            account.ended(Outcome.OK, 200)
+            return
+        self._parts.asker.broke(request, live.destination, failure)
+        target = live.destination.target.name
+        log.warning(
+            "stream_broken",
+            extra={"model": request.entry.label, "target": target, "reason": failure.message},
+        )
+        message = f"the answer broke off: {target}: {failure.message}"
+        call.end(encoder.failure(Problem(TABLE[failure.cause].code, message)))
+        account.ended(Outcome.BROKEN, 200, error=failure.cause)
 
     def _look_up(self, model: str) -> Entry:
         if self._parts.draining:
             raise Refused(ENDING)
         if self._table is None:
-            message = "no configuration has been loaded yet"
-            raise Refused(Problem(Code.NOT_READY, message, retry_after="1"))
+            raise Refused(NOT_READY)
         entry = self._table.entries.get(model)
         if entry is not None:
             return entry
         if self._parts.default_ollama_url is not None:
-            return default_entry(model, url=self._parts.default_ollama_url)
+            url = self._parts.default_ollama_url
+            return default_entry(model, url=url, standings=self._parts.standings)
         message = f"model {model!r} not found"
         raise Refused(Problem(Code.MODEL_NOT_FOUND, message, param="model"))
 
-    async def _whole(self, exchange: Exchange, entry: Entry, *, send: Send) -> None:
-        live, answer = await self._parts.asker.complete(exchange, entry)
-        self._began(live, entry)
-        body = self._encoder(exchange, live).whole(answer, live.timing)
-        self._unwatch()
-        self._answered(live, entry)
-        await respond(send, 200, headers=self._headers(live), body=body)
-
-    async def _stream(self, exchange: Exchange, entry: Entry, *, send: Send) -> None:
-        live = await self._parts.asker.begin(exchange, entry)
-        try:
-            self._began(live, entry)
-            encoder = self._encoder(exchange, live)
-            headers = [
-                (b"content-type", self._front.stream_type),
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),
-                *self._headers(live),
-            ]
-            self._started = True
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._relay(live, entry, encoder=encoder, send=send)
-        finally:
-            live.close()
-
-    async def _relay(self, live: Live, entry: Entry, *, encoder: Encoder, send: Send) -> None:
-        """Send the events as they come, and the end as it is."""
-        events = live.events
-        try:
-            while not live.done:
-                if piece := _encoded(events, encoder, live):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                events = await live.more()
-            last = _encoded(events, encoder, live)
-            self._answered(live, entry)
-        except AttemptFailed as failure:
-            log.warning(
-                "stream_broken",
-                extra={"model": entry.label, "reason": failure.message, "cause": failure.cause},
-            )
-            target = live.destination.target.name
-            message = f"the answer broke off: {target}: {failure.message}"
-            last = encoder.failure(Problem(TABLE[failure.cause].code, message))
-            self._count("broken")
-        except asyncio.CancelledError:
-            if self._gone or not self._parts.draining:
-                raise
-            # The drain limit has passed.
-            last = encoder.failure(ENDING)
-            self._count("broken")
-        self._unwatch()
-        await send({"type": "http.response.body", "body": last, "more_body": False})
-        if live.done:
-            await live.settle()
-
     def _encoder(self, exchange: Exchange, live: Live) -> Encoder:
         backend = live.destination.target.type.value
-        about = About(request_id=self._request_id, created=time.time(), backend=backend)
+        about = About(request_id=self._request_id, created=self._account.at, backend=backend)
         return self._front.encoder(exchange, about)
 
-    def _began(self, live: Live, entry: Entry) -> None:
-        self._answering = live.destination.target.type.value
-        self._parts.metrics.began(entry, target_type=self._answering, timing=live.timing)
-        self._parts.metrics.failed(entry, live.failures)
-
-    def _answered(self, live: Live, entry: Entry) -> None:
-        self._parts.metrics.answered(
-            entry, front=self._front.name, target_type=self._answering, timing=live.timing
-        )
-
-    def _count(self, outcome: str) -> None:
-        label = self._entry.label if self._entry is not None else "other"
-        self._parts.metrics.ended(
-            label, front=self._front.name, target_type=self._answering, outcome=outcome
-        )
+    def _front_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"content-type", self._front.stream_type), *STREAM)
 
     def _headers(self, live: Live) -> Headers:
         """The headers that say how the request went; values come from configuration or are ours."""
-        target = live.destination.target
-        backend = f"{self._entry.route.name}/{target.name}" if self._entry else target.name
-        headers = [
-            *self._always(),
-            (b"x-llm-backend", _printable(backend)),
-            (b"x-llm-backend-type", target.type.encode()),
-            (b"x-llm-upstream-model", _printable(target.model)),
-            (b"x-llm-attempts", str(len(live.failures) + 1).encode()),
-        ]
-        if live.failures:
-            headers.append((b"x-llm-fallback-reason", live.failures[0].cause.encode()))
+        headers = [*self._always(), *live.destination.told]
+        headers.append((b"x-llm-attempts", b"%d" % (len(live.failures) + 1)))
+        if reason := self._account.fallback_reason:
+            headers.append((b"x-llm-fallback-reason", reason.encode()))
         if live.outgoing.dropped:
             headers.append((b"x-llm-dropped", _listed(live.outgoing.dropped)))
         return headers
@@ -232,43 +202,24 @@ class Serving:
     def _always(self) -> Headers:
         headers = [(b"x-request-id", self._request_id.encode())]
         if self._table is not None:
-            headers.append((b"x-llm-config", self._table.checksum[:12].encode()))
+            headers.append(self._table.header)
         return headers
 
-    async def _refuse(
-        self, send: Send, problem: Problem, *, failures: tuple[AttemptFailed, ...]
-    ) -> None:
+    def _refuse(self, problem: Problem) -> None:
         """A status and a body; nothing has been sent before."""
-        self._unwatch()
-        if self._entry is not None:
-            self._parts.metrics.failed(self._entry, failures)
-        self._count("error")
-        headers = self._always()
+        failures = self._account.failures
+        headers = [JSON, *self._always()]
         if failures:
-            headers.append((b"x-llm-attempts", str(len(failures)).encode()))
-            headers.append((b"x-llm-fallback-reason", failures[0].cause.encode()))
+            headers.append((b"x-llm-attempts", b"%d" % len(failures)))
+            headers.append((b"x-llm-fallback-reason", self._account.fallback_reason.encode()))
         if problem.retry_after:
             headers.append((b"retry-after", problem.retry_after.encode()))
-        body = self._front.problem(problem)
-        await respond(send, problem.status, headers=headers, body=body)
+        self._account.ended(Outcome.ERROR, problem.status, error=problem.code)
+        self._call.respond(problem.status, headers=headers, body=self._front.problem(problem))
 
 
-def _encoded(events: list[Event], encoder: Encoder, live: Live) -> bytes:
-    pieces = []
-    for event in events:
-        match event:
-            case Delta():
-                pieces.append(encoder.delta(event))
-            case Finish():
-                pieces.append(encoder.finish(event, live.timing))
-    return b"".join(pieces)
-
-
-def _printable(text: str) -> bytes:
-    """A name for a header, percent-encoded where it holds what a header may not."""
-    # NB: the default Ollama's models are named by clients, and a name may hold a line end.
-    plain = text.isascii() and text.isprintable()
-    return (text if plain else quote(text, safe="/:@+", errors="replace")).encode()
+JSON = (b"content-type", b"application/json")
+STREAM = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
 def _listed(names: tuple[str, ...]) -> bytes:

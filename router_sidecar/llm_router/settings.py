@@ -22,6 +22,7 @@ class Settings:
     """What a router is told at start. Times in seconds, sizes in bytes."""
 
     config: Path
+    credentials: Path
     host: str
     port: int
     management_host: str
@@ -31,7 +32,15 @@ class Settings:
     connect_seconds: float
     stream_idle_seconds: float
     max_body_bytes: int
+    max_head_bytes: int
+    max_requests: int
     drain_seconds: float
+    usage_url: str | None
+    usage_token_file: Path | None
+    usage_spool: Path | None
+    usage_spool_bytes: int
+    trace_ratio: float
+    access_log: bool
     log_level: str
     lifeline: bool
 
@@ -103,6 +112,10 @@ def _url(text: str) -> str | None:
     return text.rstrip("/")
 
 
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -118,6 +131,12 @@ def _flag(text: str) -> bool:
 
 TABLE: tuple[Setting, ...] = (
     Setting("config", "/etc/llm-router", Path, "folder that the ConfigMap is mounted as"),
+    Setting(
+        "credentials",
+        "/etc/llm-router-credentials",
+        Path,
+        "folder that the Secret llm-router-credentials is mounted as; may be absent",
+    ),
     Setting("host", "127.0.0.1", str, "address of the data port"),
     Setting("port", "11434", _whole(0, 65535), "data port; 11434 is an Ollama client's default"),
     Setting("management_host", "0.0.0.0", str, "address of the management port"),
@@ -127,7 +146,15 @@ TABLE: tuple[Setting, ...] = (
     Setting("connect_seconds", "3", _number(0.05, 60), "until a connection to a host stands"),
     Setting("stream_idle_seconds", "60", _number(1, 3600), "between two tokens of an answer"),
     Setting("max_body_bytes", "33554432", _whole(1024, 2**30), "largest request body"),
+    Setting("max_head_bytes", "65536", _whole(1024, 2**20), "largest head of a request"),
+    Setting("max_requests", "1024", _whole(1, 100_000), "requests at once; one more gets a 503"),
     Setting("drain_seconds", "25", _number(0, 3600), "from SIGTERM until open answers are cut"),
+    Setting("usage_url", "", _url, "where usage records are sent; unset: nowhere"),
+    Setting("usage_token_file", "", _path, "bearer token for it, read anew for each batch"),
+    Setting("usage_spool", "", _path, "folder for records not delivered yet; unset: memory"),
+    Setting("usage_spool_bytes", "67108864", _whole(65536, 2**34), "largest spool"),
+    Setting("trace_ratio", "0", _number(0, 1), "share of new traces that are sampled"),
+    Setting("access_log", "false", _flag, "one line for each request, without its text"),
     Setting(
         "log_level", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "least level logged"
     ),

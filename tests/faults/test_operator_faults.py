@@ -1,6 +1,7 @@
 """The operator when what it stands on breaks: the database, the API server, the network, itself."""
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from parts.proxy import Address, Proxy
 pytestmark = pytest.mark.usefixtures("crd")
 
 SELDOM = {"LLMB_RESYNC_SECONDS": "3600"}
+
+LABEL = {"llm.athena.dev/credential": "true"}
 
 #: Seconds in which everything is recorded once the database is back.
 RETURN = 30
@@ -193,6 +196,48 @@ def test_the_api_server_restarts(
     eventually(lambda: backends.ready("llama"), within=45)
     routed(backends, "phi", "http://new:1")
     assert operator.process.running
+
+
+def test_a_credential_is_followed_through_a_restart_of_the_api_server(
+    make_operator: MakeOperator, control_plane: ControlPlane, namespace: str, migrated: str
+) -> None:
+    make_operator(database=migrated).start()
+    backends = Backends(control_plane, namespace)
+    put_token(backends, "1")
+    target = {
+        "name": "host",
+        "type": "openai",
+        "endpointURL": "https://host.lan",
+        "auth": {"secretRef": {"name": "tok", "key": "token"}},
+    }
+    backends.apply(backends.manifest("phi", backendType=None, endpointURL=None, targets=[target]))
+    eventually(lambda: backends.ready("phi"), within=10)
+    assert given(backends) == "1"
+    for value, crash in (("2", False), ("3", True)):
+        with control_plane.down(crash=crash):
+            pass
+        put_token(backends, value)
+        eventually(lambda value=value: given(backends) == value, within=40)
+
+
+def put_token(backends: Backends, value: str) -> None:
+    """Create or change the Secret `tok`."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tok", "namespace": backends.namespace, "labels": LABEL},
+        "stringData": {"token": value},
+    }
+    # NB: fresh from its start the API server refuses writes until it knows who may do what.
+    eventually(lambda: backends.apply(manifest) or True, within=20, every=0.5)
+
+
+def given(backends: Backends) -> str:
+    """The value of `tok` that routers have."""
+    path = f"/api/v1/namespaces/{backends.namespace}/secrets/llm-router-credentials"
+    with backends.control_plane.client() as client:
+        data = client.get(path).raise_for_status().json()["data"]
+    return base64.b64decode(data["tok_token"]).decode()
 
 
 def test_started_before_the_api_server(

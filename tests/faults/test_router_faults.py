@@ -20,7 +20,7 @@ from llm_operator.simulate.journal import Outcome
 from llm_operator.simulate.server import Simulator
 from parts.eventually import eventually_async
 from parts.process import free_port
-from parts.router import PLAIN, Router, mlx, ollama, route
+from parts.router import PLAIN, Router, asked, mlx, ollama, route
 
 MODEL = "phi3:mini"
 TURNS = [{"role": "user", "content": "hello there"}]
@@ -108,7 +108,7 @@ class TestBroken:
         said: str,
     ) -> None:
         simulator.behaviour = Behaviour(mode=mode, tokens_per_second=100)
-        other = ollama(f"http://127.0.0.1:{free_port()}")
+        other = ollama(f"http://127.0.0.1:{free_port()}", name="other")
         timeouts = Timeouts(total=10, stream_idle=0.2)
         router.publish(route(MODEL, target(kind, simulator), other, timeouts=timeouts))
 
@@ -190,7 +190,7 @@ class TestBeforeTheFirstToken:
         router.publish(route(MODEL, *targets, timeouts=Timeouts(total=0.8)))
         mlx_simulator.behaviour = Behaviour(mode=mode)
 
-        async def asked(path: str, stream: bool) -> None:
+        async def answered(path: str, stream: bool) -> None:
             started = time.monotonic()
             response = await client.post(path, json=body(path, stream=stream))
             assert time.monotonic() - started < 0.8
@@ -209,9 +209,9 @@ class TestBeforeTheFirstToken:
         async with asyncio.TaskGroup() as group:
             for path in PATHS:
                 for stream in (True, False):
-                    group.create_task(asked(path, stream))
-        seen = {request.body["model"] for request in mlx_simulator.requests}  # type: ignore[index]
-        assert seen == {"default_model"}
+                    group.create_task(answered(path, stream))
+        bodies = [one.body for one in mlx_simulator.requests if one.method == "POST"]
+        assert {sent["model"] for sent in bodies if isinstance(sent, dict)} == {"default_model"}
 
     async def test_nobody_answers_is_504_at_the_deadline(
         self,
@@ -234,7 +234,7 @@ class TestBeforeTheFirstToken:
         message = error if path.startswith("/api") else error["message"]
         assert "was not answered within 0.4 s" in message
         for simulator in (ollama_simulator, mlx_simulator):
-            ended = lambda s=simulator: s.count(Outcome.CANCELLED) == 1  # noqa: E731
+            ended = lambda s=simulator: asked(s, Outcome.CANCELLED) == 1  # noqa: E731
             await eventually_async(ended, within=1)
 
 
@@ -250,9 +250,9 @@ class TestClientGone:
         simulator.behaviour = Behaviour(mode=mode, tokens=1000, tokens_per_second=50)
         router.publish(route(MODEL, target(kind, simulator)))
         every = [(path, body(path, stream=stream)) for path in PATHS for stream in (True, False)]
-        begun = lambda: simulator.count() == len(every)  # noqa: E731
+        begun = lambda: asked(simulator) == len(every)  # noqa: E731
         await asyncio.gather(*(abandoned(router, *one, when=begun) for one in every))
-        ended = lambda: simulator.count(Outcome.CANCELLED) == len(every)  # noqa: E731
+        ended = lambda: asked(simulator, Outcome.CANCELLED) == len(every)  # noqa: E731
         await eventually_async(ended, within=AT_ONCE, every=0.002)
 
     async def test_is_no_failure_of_the_host_and_no_request_to_the_next(
@@ -264,15 +264,16 @@ class TestClientGone:
         mlx_simulator.behaviour = Behaviour(mode="hang-before-headers")
         targets = target("mlx", mlx_simulator), target("ollama", ollama_simulator)
         router.publish(route("gone:1b", *targets))
-        asked = body("/api/chat") | {"model": "gone:1b"}
-        await abandoned(router, "/api/chat", asked, when=lambda: mlx_simulator.count() == 1)
-        await eventually_async(lambda: mlx_simulator.count(Outcome.CANCELLED) == 1, within=AT_ONCE)
+        sent = body("/api/chat") | {"model": "gone:1b"}
+        await abandoned(router, "/api/chat", sent, when=lambda: asked(mlx_simulator) == 1)
+        gone = lambda: asked(mlx_simulator, Outcome.CANCELLED) == 1  # noqa: E731
+        await eventually_async(gone, within=AT_ONCE)
         counted = (
             'llm_router_requests_total{front="ollama_chat",model="gone:1b",outcome="cancelled",'
             'target_type=""} 1.0'
         )
         await eventually_async(lambda: counted in router.metrics(), within=1)
-        assert ollama_simulator.count() == 0
+        assert asked(ollama_simulator) == 0
         failures = [line for line in router.metrics().splitlines() if "attempt_failures" in line]
         assert not any("gone:1b" in line for line in failures)
 
@@ -289,10 +290,10 @@ class TestClientGone:
 
 
 async def abandoned(
-    router: Router, path: str, asked: dict[str, Any], *, when: Callable[[], bool]
+    router: Router, path: str, sent: dict[str, Any], *, when: Callable[[], bool]
 ) -> None:
     """Send a request and close the connection as soon as `when` is true, and a moment later."""
-    raw = json.dumps(asked).encode()
+    raw = json.dumps(sent).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
     writer.write(head.encode() + raw)
@@ -315,17 +316,22 @@ class Flood:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = f"{self.LINE}\n".encode()
         chunk = b"%x\r\n%b\r\n" % (len(line), line)
-        with contextlib.suppress(ConnectionError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while True:
+        floods = False
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            floods = (await reader.readuntil(b"\r\n\r\n")).startswith(b"POST")
+            if floods:
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            else:
+                # A probe of the router's.
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            while floods:
                 writer.write(chunk * 16)
                 await writer.drain()
                 self.sent += len(chunk) * 16
-        self.closed = True
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+        self.closed = self.closed or floods
 
 
 def resident(router: Router) -> int:
@@ -336,15 +342,18 @@ def resident(router: Router) -> int:
     return int(line.split()[1]) * 1024
 
 
-async def test_a_client_that_does_not_read_holds_the_host_back(router: Router) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+async def test_a_client_that_does_not_read_holds_the_host_back(
+    router: Router, client: httpx.AsyncClient, ollama_simulator: Simulator, path: str
+) -> None:
     flood = Flood()
     server = await asyncio.start_server(flood.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    router.publish(route(MODEL, ollama(url)))
+    router.publish(route(MODEL, ollama(url)), route("quick", target("ollama", ollama_simulator)))
     before = resident(router)
-    raw = json.dumps(body("/v1/chat/completions", stream=True)).encode()
+    raw = json.dumps(body(path, stream=True)).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", router.port, limit=2**16)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
     writer.write(head.encode() + raw)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     seen: list[int] = []
@@ -358,6 +367,13 @@ async def test_a_client_that_does_not_read_holds_the_host_back(router: Router) -
     await eventually_async(held, within=10)
     assert resident(router) - before < 8 * 2**20
     stopped = flood.sent
+    # Meanwhile all others are served.
+    for other in PATHS:
+        started = time.monotonic()
+        quick = await client.post(other, json=body(other, stream=True) | {"model": "quick"})
+        assert quick.status_code == 200
+        assert time.monotonic() - started < 1
+    assert flood.sent == stopped
     read = 0
     while read < stopped:
         read += len(await reader.read(2**20))
@@ -365,6 +381,7 @@ async def test_a_client_that_does_not_read_holds_the_host_back(router: Router) -
     writer.transport.abort()
     await eventually_async(lambda: flood.closed, within=2)
     server.close()
+    await server.wait_closed()
 
 
 async def test_two_hundred_streams_at_once(
@@ -385,13 +402,13 @@ async def test_two_hundred_streams_at_once(
         path = paths[number % 4]
         model = ("phi3:mini", "fast")[number // 4 % 2]
         text = f"number {number}"
-        asked = body(path, stream=True) | {"model": model}
-        asked |= (
+        sent = body(path, stream=True) | {"model": model}
+        sent |= (
             {"prompt": text}
-            if "prompt" in asked
+            if "prompt" in sent
             else {"messages": [{"role": "user", "content": text}]}
         )
-        response = await client.post(path, json=asked)
+        response = await client.post(path, json=sent)
         return response.status_code, "".join(words(piece) for piece in pieces(response.text))
 
     started = time.monotonic()
@@ -401,9 +418,13 @@ async def test_two_hundred_streams_at_once(
     for number, (status, text) in enumerate(answers):
         assert status == 200
         assert f": number {number} t" in text
-    counts = [simulator.count(Outcome.ANSWERED) for simulator in (ollama_simulator, mlx_simulator)]
+    counts = [asked(one, Outcome.ANSWERED) for one in (ollama_simulator, mlx_simulator)]
     assert counts == [100, 100]
-    value = [line for line in router.metrics().splitlines() if "active_requests " in line][-1]
+    value = [
+        line
+        for line in router.metrics().splitlines()
+        if line.startswith("llm_router_active_requests ")
+    ][-1]
     assert value == "llm_router_active_requests 0.0"
 
 

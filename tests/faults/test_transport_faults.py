@@ -10,6 +10,7 @@ import socket
 import ssl
 import stat
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from llm_router.transport import (
     Pool,
     Reply,
     TimedOut,
+    TransportError,
     dial,
 )
 from llm_router.transport import pool as pool_module
@@ -217,8 +219,8 @@ async def send(
     )
 
 
-async def ask(pool: Pool, origin: Origin) -> bytes:
-    return await (await send(pool, origin)).read_all(100_000)
+async def ask(pool: Pool, origin: Origin, *, timeout: float | None = None) -> bytes:
+    return await (await send(pool, origin, timeout=timeout)).read_all(100_000)
 
 
 # No connection.
@@ -477,6 +479,55 @@ def test_once_more_and_no_more(play: Play) -> None:
                 await ask(pool, server.origin())
             assert caught.value.fresh
             assert server.accepted == 2
+
+    play(scenario)
+
+
+def test_the_other_try_has_only_the_time_that_is_left(play: Play) -> None:
+    async def late(peer: Peer) -> None:
+        await peer.request()
+        peer.say(HELLO)
+        await peer.request()
+        await asyncio.sleep(0.4)
+        peer.hang_up()
+
+    async def hangs(peer: Peer) -> None:
+        await peer.request()
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with serving(late, hangs) as server, pooling() as pool:
+            assert await ask(pool, server.origin()) == b"hello"
+            begun = time.monotonic()
+            with pytest.raises(TimedOut):
+                await ask(pool, server.origin(), timeout=0.6)
+            assert server.accepted == 2
+            assert time.monotonic() - begun < 0.9
+            for _ in range(server.accepted):
+                await server.end()
+
+    play(scenario)
+
+
+def test_a_host_that_hangs_up_late_is_not_asked_again(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_router.transport.pool.STALE_SECONDS", 0.1)
+
+    async def late(peer: Peer) -> None:
+        await peer.request()
+        peer.say(HELLO)
+        await peer.request()
+        await asyncio.sleep(0.3)
+        peer.hang_up()
+
+    async def scenario() -> None:
+        async with serving(late, repeats) as server, pooling() as pool:
+            assert await ask(pool, server.origin()) == b"hello"
+            with pytest.raises(NoReply):
+                await ask(pool, server.origin())
+            assert server.accepted == 1
+            await server.end()
 
     play(scenario)
 
@@ -1069,6 +1120,205 @@ def test_ipv6(play: Play) -> None:
 
     if not socket.has_ipv6:
         pytest.fail("this machine has no IPv6 loopback: sysctl net.ipv6.conf.lo.disable_ipv6=0")
+    play(scenario)
+
+
+# Handed to a sink.
+
+
+@dataclass
+class Taker:
+    """A sink that writes down what it gets."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    end_of_it: asyncio.Future[TransportError | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def data(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+
+    def end(self, error: TransportError | None) -> None:
+        self.end_of_it.set_result(error)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+def test_a_sink_gets_a_body_and_the_pool_its_connection(play: Play) -> None:
+    async def scenario() -> None:
+        async with serving(repeats) as server, pooling() as pool:
+            for _ in range(5):
+                taker = Taker()
+                (await send(pool, server.origin())).pipe(taker, timeout=5)
+                assert await taker.end_of_it is None
+                assert taker.body == b"hello"
+                assert pool.counts().idle == 1
+            assert server.accepted == 1
+            await pool.close()
+            await server.end()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("how", [Peer.hang_up, Peer.finish, Peer.reset])
+def test_a_sink_is_told_of_a_cut(play: Play, how: Callable[[Peer], None]) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(CHUNKED + b"1\r\na\r\n")
+        await asyncio.sleep(0.05)
+        how(peer)
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with serving(script) as server, pooling() as pool:
+            taker = Taker()
+            (await send(pool, server.origin())).pipe(taker, timeout=5)
+            assert type(await taker.end_of_it) is Cut
+            assert taker.body == b"a"
+            await server.end()
+
+    play(scenario)
+
+
+def test_a_sink_is_told_when_no_more_comes_in_time(play: Play) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(CHUNKED)
+        for _ in range(8):
+            peer.say(b"1\r\na\r\n")
+            await asyncio.sleep(0.05)
+        await peer.gone()
+
+    async def scenario() -> None:
+        async with serving(script) as server, pooling() as pool:
+            taker, loop = Taker(), asyncio.get_running_loop()
+            begun = loop.time()
+            (await send(pool, server.origin())).pipe(taker, timeout=0.25)
+            assert type(await taker.end_of_it) is TimedOut
+            # NB: each piece gave it another quarter of a second.
+            assert 0.55 < loop.time() - begun < 5
+            assert taker.body == b"a" * 8
+            await server.end()
+
+    play(scenario)
+
+
+def test_a_sink_that_pauses_stops_the_sender_and_no_time_runs(play: Play) -> None:
+    size = 20_000_000
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        peer.say(OK + b"Content-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            peer.say(b"x" * 100_000)
+            sent += 100_000
+            await peer.writer.drain()
+        await peer.gone()
+
+    async def scenario() -> None:
+        nonlocal sent
+        sent = 0
+        async with serving(script) as server, pooling() as pool:
+            taker = Taker()
+            reply = await send(pool, server.origin())
+            reply.pipe(taker, timeout=0.1)
+            reply.pause()
+            await asyncio.sleep(0.4)
+            assert not taker.end_of_it.done()
+            stopped, held = sent, len(taker.body)
+            assert stopped < size
+            assert held < 1_000_000
+            await asyncio.sleep(0.1)
+            assert (sent, len(taker.body)) == (stopped, held)
+            reply.resume()
+            assert await taker.end_of_it is None
+            assert len(taker.body) == size
+            await pool.close()
+            await server.end()
+
+    play(scenario)
+
+
+def test_closing_from_inside_a_piece_closes_the_socket_at_once(play: Play) -> None:
+    async def scenario() -> None:
+        async with serving(holds(CHUNKED + b"1\r\na\r\n")) as server, pooling() as pool:
+            reply = await send(pool, server.origin())
+
+            class Closing(Taker):
+                def data(self, piece: bytes) -> None:
+                    super().data(piece)
+                    reply.close()
+
+            taker = Closing()
+            reply.pipe(taker, timeout=5)
+            await server.end()
+            assert taker.body == b"a"
+            assert not taker.end_of_it.done()
+
+    play(scenario)
+
+
+def test_a_closed_pool_ends_what_is_piped_and_what_is_released(play: Play) -> None:
+    async def scenario() -> None:
+        async with serving(holds(CHUNKED)) as server:
+            pool, taker = Pool(), Taker()
+            (await send(pool, server.origin())).pipe(taker, timeout=None)
+            (await send(pool, server.origin())).release(60)
+            await pool.close()
+            assert type(await taker.end_of_it) is Cut
+            assert pool.counts().open == 0
+            for _ in range(2):
+                await server.end()
+
+    play(scenario)
+
+
+def test_a_released_reply_leaves_its_connection_if_it_ends_in_time(play: Play) -> None:
+    async def slowly(peer: Peer) -> None:
+        while await peer.request():
+            peer.say(CHUNKED + b"1\r\na\r\n")
+            await asyncio.sleep(0.1)
+            peer.say(b"1\r\nb\r\n0\r\n\r\n")
+
+    async def scenario() -> None:
+        async with serving(slowly) as server, pooling() as pool:
+            for _ in range(3):
+                reply = await send(pool, server.origin())
+                assert await reply.read() == b"a"
+                reply.release(5)
+                await eventually(lambda: pool.counts().idle == 1)
+            assert server.accepted == 1
+            await pool.close()
+            await server.end()
+
+    play(scenario)
+
+
+def test_a_released_reply_that_goes_on_is_dropped(play: Play) -> None:
+    async def endless(peer: Peer) -> None:
+        await peer.request()
+        peer.say(CHUNKED)
+        with contextlib.suppress(ConnectionError):
+            while not peer.writer.is_closing():
+                peer.say(b"1\r\na\r\n")
+                await peer.writer.drain()
+                await asyncio.sleep(0.01)
+
+    async def scenario() -> None:
+        async with serving(endless) as server, pooling() as pool:
+            loop = asyncio.get_running_loop()
+            reply = await send(pool, server.origin())
+            begun = loop.time()
+            reply.release(0.2)
+            assert pool.counts().open == 1
+            await eventually(lambda: pool.counts().open == 0)
+            assert 0.15 < loop.time() - begun < 5
+            await server.end()
+
     play(scenario)
 
 

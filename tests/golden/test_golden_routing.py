@@ -19,7 +19,9 @@ import yaml
 from llm_contract import CHECKSUM_KEY, CONFIG_KEY, RoutingConfig, checksum, dump, parse, verify
 from llm_operator.plan import Addresses, plan
 from llm_operator.resource.parse import parse as parse_resource
+from llm_router.credentials import NONE
 from llm_router.mount import Published, read
+from llm_router.standing import Standings
 from llm_router.table import Table
 
 FOLDER = Path(__file__).resolve().parent / "routing"
@@ -42,6 +44,15 @@ def golden(case: Path) -> Published:
     return Published(raw, case.with_suffix(".json.sha256").read_text())
 
 
+def table_of(case: Path) -> Table:
+    """What a router makes of it that mounts no credentials."""
+    return Table.build(golden(case), Standings(), NONE)
+
+
+def answers_to(route: Any) -> list[str]:
+    return [route["model"], *route.get("aliases", ())]
+
+
 @pytest.fixture(params=CASES, ids=lambda case: case.stem)
 def case(request: pytest.FixtureRequest) -> Path:
     found: Path = request.param
@@ -50,7 +61,7 @@ def case(request: pytest.FixtureRequest) -> Path:
 
 def test_every_file_belongs_to_a_case() -> None:
     names = {case.stem for case in CASES}
-    assert {"empty", "simple", "full", "mixed"} <= names
+    assert {"empty", "simple", "full", "mixed", "targets"} <= names
     assert {file.name.partition(".")[0] for file in FOLDER.iterdir()} == names
     assert len(list(FOLDER.iterdir())) == 3 * len(names)
 
@@ -73,12 +84,14 @@ class TestOperator:
 
 class TestRouter:
     def test_reads_them_into_a_table(self, case: Path) -> None:
-        table = Table.build(golden(case))
+        table = table_of(case)
         document = json.loads(golden(case).raw)
         assert table.checksum == golden(case).checksum
-        assert list(table.entries) == [route["model"] for route in document["routes"]]
-        for route in document["routes"]:
-            entry = table.entries[route["model"]]
+        assert list(table.entries) == [
+            name for route in document["routes"] for name in answers_to(route)
+        ]
+        for route, name in ((r, name) for r in document["routes"] for name in answers_to(r)):
+            entry = table.entries[name]
             assert entry.label == route["model"]
             found = [
                 (d.target.name, d.target.type.value, d.target.url, d.target.model)
@@ -90,7 +103,7 @@ class TestRouter:
     def test_loses_nothing(self, case: Path) -> None:
         raw = golden(case).raw
         assert dump(parse(raw)) == raw
-        assert dump(Table.build(golden(case)).config) == raw
+        assert dump(table_of(case).config) == raw
 
     def test_reads_them_from_a_mount(self, case: Path, tmp_path: Path) -> None:
         revision = tmp_path / "..2026_01_01_00_00_00.1"

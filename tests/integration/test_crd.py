@@ -1,5 +1,6 @@
 """The CRD on a real API server: what it refuses and in which words, what it adds, what it shows."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import httpx
 import pytest
 import yaml
 
+from llm_contract.headers import RESERVED
+from llm_contract.headers import SECRET as SECRET_HEADERS
 from llm_operator.resource.parse import parse
 from parts.access import expect
 from parts.control_plane import ControlPlane
@@ -16,7 +19,7 @@ from parts.control_plane import ControlPlane
 TESTS = Path(__file__).resolve().parents[1]
 INVALID = sorted((TESTS / "invalid").glob("*.yaml"))
 VALID = sorted((TESTS / "valid").glob("*.yaml"))
-EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z.]+): (?P<message>.+)$", re.MULTILINE)
+EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z0-9.\[\]]+): (?P<message>.+)$", re.MULTILINE)
 ADDS = re.compile(r"^# adds: (.+)$", re.MULTILINE)
 
 API = "llm.athena.dev/v1alpha1"
@@ -157,6 +160,134 @@ def test_kubectl_applies_all_valid_ones_again_and_again(
     assert {one["metadata"]["generation"] for one in stored} == {1}
 
 
+def target(**more: Any) -> dict[str, Any]:
+    return {"name": "a", "type": "ollama", "endpointURL": "https://a"} | more
+
+
+def full(*targets: Any, **spec: Any) -> dict[str, Any]:
+    """The full form, instead of the simple one that `manifest` has."""
+    return {"backendType": None, "targets": list(targets)} | spec
+
+
+SECRET = {"name": "a", "key": "k"}
+
+#: The same for the full form.
+FULL_EDGES: list[dict[str, Any]] = [
+    full(target()),
+    full(),
+    full(*(target(name=f"t{n}") for n in range(9))),
+    full(target(), target()),
+    full(target(), target(), target(), target(name="b")),
+    full({}, target(name="b")),
+    full(None),
+    full(target(name=None)),
+    full(target(), backendType="ollama"),
+    full(target(), fallbackEndpointURL="http://a"),
+    full(target(), upstreamModel="m", endpointURL="http://a"),
+    *(full(target(name=name)) for name in ("", "a", "-a", "a-", "a.b", "A", "a" * 63, "a\n")),
+    *(
+        full(target(endpointURL=url))
+        for url in (
+            *("", "ftp://a", "http://", "http://a:", "http://u@a", "http://a?b", "http://a#b"),
+            *(
+                "http://a ",
+                "http://169.254.0.1",
+                "http://[fe80::1]",
+                "http://1.2.3",
+                "http://[::1]",
+            ),
+        )
+    ),
+    full(target(endpointURL=None)),
+    full(target(serviceRef={"name": "s", "port": 1})),
+    full(target(endpointURL=None, serviceRef={"name": "s.t", "port": 0})),
+    full(target(endpointURL=None, serviceRef={})),
+    *(full(target(model=model)) for model in ("", " a", "a b", "a\n")),
+    *(full(target(tier=tier, weight=weight)) for tier in (None, 0) for weight in (None, 0, 1)),
+    full(target(tier=0), target(name="b")),
+    full(target(tier=0, weight=0), target(name="b", tier=1, enabled=False)),
+    full(target(enabled=False), target(name="b")),
+    full(target(tier=1.0, weight=2.5)),
+    *(
+        full(
+            target(
+                endpointURL=url,
+                serviceRef=service,
+                auth={"secretRef": SECRET, "allowPlaintext": plain},
+                tls=tls,
+            )
+        )
+        for url, service in (
+            ("http://a", None),
+            ("https://a", None),
+            (None, {"name": "s", "port": 1}),
+            (None, {"name": "s", "port": 1, "scheme": "https"}),
+        )
+        for plain in (None, True)
+        for tls in (None, {}, {"insecureSkipVerify": True, "caRef": {"name": "ca"}})
+    ),
+    full(target(auth={})),
+    full(target(auth={"secretRef": {"name": "A_", "key": "a b"}})),
+    *(
+        full(target(auth={"secretRef": SECRET, "header": header, "scheme": scheme}))
+        for header in ("", "X-Key", "authorization", "hOST", "X Key", "X:", "X\n", "te", "tee")
+        for scheme in ("", "Bearer", "a b", "a\n", "\u00e4")
+    ),
+    *(
+        full(target(headers={"set": [{"name": name, "value": value}], "remove": [name]}))
+        for name in ("X-A", "", "x a", "Authorization", "Content-Length", "x\r\ny", "\u212a")
+        for value in ("", "a", " a", "a\r\nX: b", "a\x00", "a\t b", "\u00e4")
+    ),
+    *(
+        full(target(headers={"set": [{"name": name.title(), "value": "a"}], "remove": [name]}))
+        for name in (*RESERVED, *SECRET_HEADERS)
+    ),
+    full(target(headers={"set": [{"name": "a", "value": "b"}] * 3, "remove": ["x", "x", "X"]})),
+    *(
+        full(target(tls={"serverName": name}))
+        for name in ("", "a", "a.b", "a_b", "1.2.3.4", ".a", "a.", "a b", "a\n")
+    ),
+    *(full(target(healthPath=path)) for path in ("", "/", "x", "/a?b", "/a#b", "/a b", "/\n")),
+    *(
+        full(target(ollama={"keepAlive": text}))
+        for text in ("", "0", "-1", "-2", "30m", "1h30m", "5", "5x", "1.5h", "m", "1h\n", "-5m")
+    ),
+    full(target(type="mlx", ollama={"numCtx": 1})),
+    full(target(type="vllm", ollama={"numCtx": 1})),
+    full(target(ollama={"keepAlive": -1})),
+    *(full(target(timeouts={"firstTokenSeconds": n})) for n in (0, 1, 60, 61, "5s")),
+    *({"timeouts": {"firstTokenSeconds": n}} for n in (1, 60, 61)),
+    {"timeouts": {"firstTokenSeconds": 61}, "timeoutSeconds": 61},
+    *(
+        {"aliases": aliases}
+        for aliases in ([], ["a"], ["a", "a"], ["phi3:mini"], ["a b", "\u00e4"], [None], [1], {})
+    ),
+    *({"aliases": [f"a{n}" for n in range(count)]} for count in (16, 17)),
+    {"stickyHeader": "X-A"},
+    full(target(), stickyHeader="X-A"),
+    full(target(tier=0), stickyHeader="X-A"),
+    full(target(tier=0), stickyHeader="X A"),
+    *(
+        {"fallback": {"after": after, "maxAttempts": attempts}}
+        for after in (None, [], ["Busy"], ["Busy", "Busy"], ["busy"], "Busy")
+        for attempts in (None, 1, 9)
+    ),
+    *(
+        {"healthCheck": {"active": {"intervalSeconds": every, "timeoutSeconds": wait}}}
+        for every, wait in ((15, 14), (15, 15), (3, None), (4, None), (None, 15))
+    ),
+    *(
+        {"healthCheck": {"passive": {"ejectSeconds": first, "maxEjectSeconds": last}}}
+        for first, last in ((15, 15), (16, 15), (301, None), (None, 14), (None, None))
+    ),
+    {"healthCheck": {"active": None, "passive": {}}},
+    {"parameters": {"defaults": None, "overrides": {"a": None, "b": [None, {"c": None}]}}},
+    {"parameters": {"defaults": []}},
+    *({"parameters": {"overrides": {f"p{n}": 0 for n in range(count)}}} for count in (64, 65)),
+    full(target(colour="red", tls={"ca": "x"}), timeouts={"total": 1}),
+]
+
+
 #: Specs around the edges of the rules. The API server and `parse` must agree on each, to the word.
 EDGES: list[dict[str, Any]] = [
     *(
@@ -285,30 +416,106 @@ EDGES: list[dict[str, Any]] = [
         for text in ("\u00e4" * 1024, "\u00e4" * 1025, "\U0001f600" * 1024, "\U0001f600" * 1025)
     ),
     {"backendType": None},
-    # NB: null is "not set" here and with a plain apply; server-side apply refuses it on an object
-    # that exists. So no example has one, and whoever writes resources leaves the field out.
+    # NB: null is "not set" in a create. TestNull has what else it may be.
     {"endpointURL": None, "priority": None, "maxTokens": None, "description": None},
     {"backendType": "openai", "fallbackEndpointURL": "ftp://a b"},
 ]
 
 
-def test_parse_agrees_with_the_api_server_at_the_edges(anywhere: Backends) -> None:
+@pytest.mark.parametrize("edges", [EDGES, FULL_EDGES], ids=["simple", "full"])
+def test_parse_agrees_with_the_api_server_at_the_edges(
+    anywhere: Backends, edges: list[dict[str, Any]]
+) -> None:
     apart = {}
-    for edge in EDGES:
+    for edge in edges:
         body = manifest(**edge)
         answer = anywhere.create(body, dry=True)
         theirs = [] if answer.is_success else refusals(answer)
         ours = [(p.path, p.message) for p in parse(body).problems]
-        if len(ours) != len(theirs) or not all(_same(one, theirs) for one in ours):
+        # NB: beside some errors of the schema the API server asks no rules, and parse still does.
+        hasty = "some validation rules were not checked" in answer.text
+        silent = [one for one in theirs if not any(_same(each, one) for each in ours)]
+        more = [one for one in ours if not any(_same(one, each) for each in theirs)]
+        if silent or (more and not hasty) or bool(ours) != bool(theirs):
             apart[str(edge)] = {"parse": ours, "API server": theirs}
     assert not apart
 
 
-def _same(problem: tuple[str, str], theirs: list[tuple[str, str]]) -> bool:
-    path, message = problem
+def _same(ours: tuple[str, str], theirs: tuple[str, str]) -> bool:
+    path, message = ours
     if "Too long" in message:
         message = message.split(", ")[1]
-    return any(path == p and message in m for p, m in theirs)
+    if "must be of type" in message or "should be" in message:
+        message = message.split(", is ")[0]
+    message = message.partition(" is none of the ")[2] or message
+    return path == theirs[0] and message in theirs[1]
+
+
+class TestNull:
+    """What null is to the API server: `parse` takes it as a create does."""
+
+    #: Fields without a default, and the same fields given nothing.
+    UNSET: tuple[dict[str, Any], ...] = (
+        {"maxTokens": None},
+        {"description": None},
+        {"timeouts": None},
+        {"healthCheck": {"passive": None}},
+        full(target(tier=None)),
+        full(target(auth=None, model=None)),
+        full(target(ollama={"numCtx": None})),
+    )
+    DEFAULTED: tuple[dict[str, Any], ...] = (
+        {"priority": None},
+        {"enabled": None},
+        full(target(onBusy=None, enabled=None)),
+        {"healthCheck": {"active": {"intervalSeconds": None}}},
+    )
+
+    @staticmethod
+    def apply(backends: Backends, body: Any) -> httpx.Response:
+        """Server-side apply, as one who may take over any field."""
+        if body["spec"]["backendType"] is None:
+            del body["spec"]["backendType"]
+        return backends.client.patch(
+            f"{backends.url}/phi3-mini",
+            json=body,
+            params={"fieldManager": "a", "force": "true", "dryRun": "All"},
+            headers=APPLY,
+        )
+
+    @pytest.mark.parametrize("spec", [*UNSET, *DEFAULTED])
+    def test_of_a_create_is_not_set(self, anywhere: Backends, spec: dict[str, Any]) -> None:
+        body = manifest(**spec)
+        stored = expect(anywhere.create(body, dry=True))
+        assert "null" not in json.dumps(stored["spec"])
+        assert parse(body).spec == parse(stored).spec
+        assert parse(body).problems == ()
+
+    def test_of_a_server_side_apply_needs_a_default(self, backends: Backends) -> None:
+        for spec in self.DEFAULTED:
+            expect(self.apply(backends, manifest(**spec)))
+        for spec in self.UNSET:
+            said = refusals(self.apply(backends, manifest(**spec)))
+            assert said
+            assert all("must be of type" in message for _, message in said)
+
+    @pytest.mark.parametrize(
+        "spec", [{"aliases": ["a", None]}, full(None), full(target(name=None)), {"modelName": None}]
+    )
+    def test_is_no_item_and_nothing_that_is_required(
+        self, anywhere: Backends, spec: dict[str, Any]
+    ) -> None:
+        body = manifest(**spec)
+        assert not anywhere.create(body, dry=True).is_success
+        assert parse(body).problems
+
+    def test_in_parameters_is_a_value(self, anywhere: Backends) -> None:
+        body = manifest(parameters={"overrides": {"stop": None, "options": {"seed": None}}})
+        stored = expect(anywhere.create(body, dry=True))
+        assert stored["spec"]["parameters"] == body["spec"]["parameters"]
+        spec = parse(stored).spec
+        assert spec is not None
+        assert spec.parameters.overrides == {"stop": None, "options": {"seed": None}}
 
 
 class TestStatus:

@@ -174,9 +174,25 @@ def test_only_the_rights_that_are_shipped(
 ) -> None:
     operator = make_operator()
     operator.start()
-    backends.apply(backends.manifest("phi"))
+    label = ("label", "secret", "tok", "llm.athena.dev/credential=true")
+    for command in (
+        ("create", "secret", "generic", "tok", "--from-literal=token=x"),
+        label,
+        ("create", "configmap", "home-ca", "--from-literal=ca.crt=x"),
+        ("create", "service", "externalname", "host", "--external-name=host.lan"),
+    ):
+        control_plane.kubectl(*command, "-n", backends.namespace)
+    target = {
+        "name": "host",
+        "type": "openai",
+        "serviceRef": {"name": "host", "port": 443, "scheme": "https"},
+        "auth": {"secretRef": {"name": "tok", "key": "token"}},
+        "tls": {"caRef": {"name": "home-ca"}},
+    }
+    backends.apply(backends.manifest("phi", backendType=None, endpointURL=None, targets=[target]))
     eventually(lambda: backends.ready("phi"), within=10)
     backends.delete("phi")
+    control_plane.kubectl("delete", "service", "host", "-n", backends.namespace)
     assert operator.user is not None
     done = control_plane.audit(user=operator.user.name)
     assert [event for event in done if event.status in (401, 403)] == []
@@ -189,7 +205,13 @@ def test_only_the_rights_that_are_shipped(
         ("patch", "llmbackends", "status"),
         ("get", "configmaps", ""),
         ("list", "configmaps", ""),
+        ("watch", "configmaps", ""),
         ("patch", "configmaps", ""),
+        ("list", "secrets", ""),
+        ("watch", "secrets", ""),
+        ("patch", "secrets", ""),
+        ("list", "services", ""),
+        ("watch", "services", ""),
     }
 
 
@@ -212,7 +234,8 @@ def test_server_side_apply_needs_create_too(
     operator = make_operator(user=user)
     operator.start(ready=False)
     assert eventually(lambda: operator.logged("rights_missing"), within=20)[0]["rights"] == [
-        "create configmaps in all namespaces"
+        "create configmaps in all namespaces",
+        "create secrets in all namespaces",
     ]
     eventually(lambda: not operator.process.running, within=5)
     assert operator.process.popen.returncode == 1

@@ -16,7 +16,7 @@ import ollama as ollama_sdk
 import openai
 import pytest
 
-from llm_contract import Timeouts
+from llm_contract import ActiveCheck, HealthCheck, PassiveCheck, Timeouts
 from llm_operator.simulate.behaviour import Behaviour
 from llm_operator.simulate.server import Simulator
 from parts.eventually import eventually
@@ -198,13 +198,21 @@ class TestRefusals:
 
 
 def test_mlx_killed_is_ollama_and_mlx_again_when_it_is_back(
-    routed: Router, mlx_server: Mlx
+    router: Router, mlx_server: Mlx, ollama_server: Ollama
 ) -> None:
+    of_mlx, of_ollama = mlx(mlx_server.url), ollama(ollama_server.url)
+    active = ActiveCheck(interval=1, timeout=0.5)
+    often: dict[str, Any] = {
+        "health": HealthCheck(active=active, passive=PassiveCheck(eject=1)),
+        "timeouts": Timeouts(total=60),
+    }
+    router.publish(route(AUTO, of_mlx, of_ollama, **often), route(ON_MLX, of_mlx, **often))
+
     def types() -> set[str]:
         found = set()
         for path in PATHS:
             for stream in (True, False):
-                answer = post(routed, path, body(path, AUTO, stream=stream))
+                answer = post(router, path, body(path, AUTO, stream=stream))
                 assert answer.status_code == 200, answer.text
                 found.add(answer.headers["x-llm-backend-type"])
         return found
@@ -213,15 +221,23 @@ def test_mlx_killed_is_ollama_and_mlx_again_when_it_is_back(
     try:
         os.kill(mlx_server.pid, signal.SIGKILL)
         mlx_server.stop(crash=True)
-        assert types() == {"ollama"}
-        answer = post(routed, "/generate", body("/generate", AUTO))
+        answer = post(router, "/generate", body("/generate", AUTO))
         assert answer.json()["backend"] == "ollama"
         assert answer.headers["x-llm-attempts"] == "2"
         assert answer.headers["x-llm-fallback-reason"] == "ConnectFailure"
-        assert post(routed, "/generate", body("/generate", ON_MLX)).status_code == 502
+        assert types() == {"ollama"}
+        # By now it is known to be away, and no request tries it first.
+
+        def passed_over() -> bool:
+            answer = post(router, "/generate", body("/generate", AUTO))
+            assert answer.json()["backend"] == "ollama"
+            return answer.headers["x-llm-fallback-reason"] in {"Ejected", "Unhealthy"}
+
+        eventually(passed_over, within=10)
+        assert post(router, "/generate", body("/generate", ON_MLX)).status_code == 502
     finally:
         mlx_server.start()
-    assert types() == {"mlx"}
+    eventually(lambda: types() == {"mlx"}, within=15)
 
 
 class TestOpenAI:

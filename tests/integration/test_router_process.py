@@ -19,7 +19,7 @@ from llm_operator.simulate.server import Simulator
 from llm_router.settings import TABLE
 from parts.eventually import eventually, eventually_async
 from parts.process import free_port
-from parts.router import COMMAND, PLAIN, Router, files, ollama, route
+from parts.router import COMMAND, PLAIN, Router, asked, files, ollama, route
 
 MODEL = "phi3:mini"
 PROMPT = {"model": MODEL, "prompt": "hello"}
@@ -98,8 +98,8 @@ class TestMount:
             assert (await client.post("/generate", json=PROMPT)).status_code == 503
 
             async def answers(model: str, status: int) -> bool:
-                asked = await client.post("/generate", json=PROMPT | {"model": model})
-                return asked.status_code == status
+                answer = await client.post("/generate", json=PROMPT | {"model": model})
+                return answer.status_code == status
 
             router.project(to(ollama_simulator, "first"))
             await eventually_async(lambda: answers("first", 200), within=2)
@@ -190,7 +190,7 @@ class TestEnd:
         assert rest[-1]["done"] is True
         assert len(rest) == 10
         assert await asyncio.to_thread(router.process.popen.wait, 5) == 0
-        assert ollama_simulator.count(Outcome.ANSWERED) == 1
+        assert asked(ollama_simulator, Outcome.ANSWERED) == 1
 
     async def test_one_that_takes_too_long_is_cut_with_an_error(
         self, make_router: MakeRouter, ollama_simulator: Simulator
@@ -206,7 +206,7 @@ class TestEnd:
             async with client.stream("POST", "/api/generate", json=PROMPT) as answer:
                 lines = answer.aiter_lines()
                 await anext(lines)
-                await eventually_async(lambda: ollama_simulator.count() == 2, within=2)
+                await eventually_async(lambda: asked(ollama_simulator) == 2, within=2)
                 started = time.monotonic()
                 router.process.popen.send_signal(signal.SIGTERM)
                 rest = [json.loads(line) async for line in lines]
@@ -215,7 +215,8 @@ class TestEnd:
         assert rest[-1] == {"error": "the router is shutting down"}
         assert not any(line.get("done") for line in rest)
         assert await asyncio.to_thread(router.process.popen.wait, 5) == 0
-        await eventually_async(lambda: ollama_simulator.count(Outcome.CANCELLED) == 2, within=1)
+        ended = lambda: asked(ollama_simulator, Outcome.CANCELLED) == 2  # noqa: E731
+        await eventually_async(ended, within=1)
         assert "Traceback" not in (router.folder / "router.log").read_text()
 
     async def test_an_idle_connection_does_not_delay_it(
@@ -260,8 +261,8 @@ def test_the_log_is_lines_of_json_without_a_prompt(
 ) -> None:
     router.publish(route(MODEL, ollama(f"http://127.0.0.1:{free_port()}")))
     secret = {"authorization": "Bearer canary-token"}
-    asked = PROMPT | {"prompt": "canary-prompt"}
-    answer = httpx.post(f"{router.url}/generate", json=asked, headers=secret, **PLAIN)
+    sent = PROMPT | {"prompt": "canary-prompt"}
+    answer = httpx.post(f"{router.url}/generate", json=sent, headers=secret, **PLAIN)
     assert answer.status_code == 502
     text = (router.folder / "router.log").read_text()
     assert all(json.loads(line)["event"] for line in text.splitlines())

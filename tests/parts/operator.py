@@ -93,11 +93,11 @@ class Operator:
         if self._process is not None:
             self._process.kill()
 
-    def logged(self, message: str) -> list[dict[str, Any]]:
-        """The log lines with this message so far."""
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines with this event so far."""
         lines = (self.folder / "operator.log").read_text().splitlines()
         found = (json.loads(line) for line in lines if line.startswith("{"))
-        return [line for line in found if line["message"] == message]
+        return [line for line in found if line["event"] == event]
 
 
 @dataclass(slots=True)

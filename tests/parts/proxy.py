@@ -122,7 +122,15 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await self._break(lost=False)
+        # NB: a client that was just accepted becomes a link only now, after those that are there.
+        until = self._loop.time() + 5
+        while others := asyncio.all_tasks(self._loop) - {asyncio.current_task()}:
+            for link in list(self._links):
+                link.reset()
+            await asyncio.wait(others, timeout=0.1)
+            if self._loop.time() > until:
+                break
+        await asyncio.sleep(0)
 
     async def _break(self, *, lost: bool) -> None:
         """Reset every link, or only those that lost bytes, and see them gone."""

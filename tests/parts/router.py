@@ -5,7 +5,7 @@
 
 The configuration is in use when `publish` returns. One process serves the whole run, so a test says
 which routes it needs; `make_router` is for tests that look at starting, ending or settings, and
-`data_port` is the same application in the test's own process, for what needs no socket to a client.
+`data_port` is the same router in the test's own process and loop.
 """
 
 import json
@@ -30,14 +30,21 @@ from llm_contract import (
     checksum,
     dump,
 )
-from llm_router.answer import Asker, Limits
+from llm_operator.simulate.journal import Outcome
+from llm_operator.simulate.server import Simulator
 from llm_router.app import App
-from llm_router.follow import Follower
-from llm_router.metrics import Metrics
+from llm_router.assemble import Router as Assembled
+from llm_router.assemble import assemble
+from llm_router.credentials import NONE
 from llm_router.mount import Published
+from llm_router.run import listen
+from llm_router.server import Server
 from llm_router.serving import Parts
+from llm_router.settings import Settings
+from llm_router.standing import Standing
 from llm_router.table import Table
 from llm_router.transport import Pool
+from llm_router.usage import Record, Recorder
 from parts import process
 from parts.kubelet import project
 from parts.process import Process, free_port
@@ -48,14 +55,14 @@ COMMAND = [sys.executable, "-m", "llm_router.cli"]
 PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
 
 
-def ollama(url: str, *, model: str = "phi3:mini") -> Target:
+def ollama(url: str, *, name: str = "ollama", model: str = "phi3:mini", **more: Any) -> Target:
     """A target that is an Ollama."""
-    return Target(name="ollama", type=TargetType.OLLAMA, url=url, model=model)
+    return Target(name=name, type=TargetType.OLLAMA, url=url, model=model, **more)
 
 
-def mlx(url: str, *, model: str = "default_model") -> Target:
+def mlx(url: str, *, name: str = "mlx", model: str = "default_model", **more: Any) -> Target:
     """A target that is an mlx_lm.server."""
-    return Target(name="mlx", type=TargetType.MLX, url=url, model=model)
+    return Target(name=name, type=TargetType.MLX, url=url, model=model, **more)
 
 
 def route(
@@ -63,6 +70,7 @@ def route(
     *targets: Target,
     timeouts: Timeouts | None = None,
     defaults: Defaults | None = None,
+    **more: Any,
 ) -> Route:
     """A route as the operator compiles it."""
     return Route(
@@ -73,6 +81,18 @@ def route(
         targets=targets,
         timeouts=timeouts or Timeouts(total=20),
         defaults=defaults or Defaults(),
+        **more,
+    )
+
+
+def asked(simulator: Simulator, outcome: Outcome | None = None) -> int:
+    """How many requests of clients reached a host, or ended so there.
+
+    The router's own, which are probes and checks, have no request id and are not counted.
+    """
+    return sum(
+        "x-request-id" in received.headers and outcome in (None, received.outcome)
+        for received in simulator.requests
     )
 
 
@@ -137,6 +157,7 @@ class Router:
         payload = files(*routes)
         self.project(payload)
         reloaded = httpx.post(f"{self.management}/reload", timeout=10, **PLAIN).json()
+        assert reloaded["rejected"] is None, reloaded
         assert reloaded["config"]["checksum"] == payload[CHECKSUM_KEY].decode(), reloaded
 
     def status(self) -> dict[str, Any]:
@@ -167,39 +188,72 @@ class Router:
 
 @dataclass(slots=True)
 class DataPort:
-    """The router's application without a process, and a client of it."""
+    """A router in the test's own process and loop, and a client of it.
 
-    parts: Parts
-    pool: Pool
+    Nothing of it runs in the background: no probes, no reading of folders.
+    """
+
+    router: Assembled
     client: httpx.AsyncClient
+    url: str
+    recorded: list[Record]
+
+    @property
+    def parts(self) -> Parts:
+        """What its requests use."""
+        return self.router.parts
+
+    @property
+    def pool(self) -> Pool:
+        """Its connections to hosts."""
+        return self.router.pool
+
+    def standing(self, target: Target) -> Standing:
+        """What it knows of a target."""
+        return self.parts.standings.of(target.url, target.model)
 
     def publish(self, *routes: Route) -> None:
         """Make these the routes."""
         payload = files(*routes)
         published = Published(payload[CONFIG_KEY], payload[CHECKSUM_KEY].decode())
-        self.parts.follower.table = Table.build(published)
+        follower = self.parts.follower
+        follower.table = Table.build(published, self.parts.standings, NONE)
+        follower.on_swap(follower.table)
 
     async def post(self, path: str, **body: Any) -> httpx.Response:
         """Send a request and have the whole answer."""
         return await self.client.post(path, json=body)
 
+    def records(self) -> list[Record]:
+        """What was recorded so far."""
+        self.parts.recorder.flush()
+        return self.recorded
+
 
 @pytest.fixture
 async def data_port(tmp_path: Path) -> AsyncIterator[DataPort]:
     """The data port of this test, without a configuration."""
-    pool, follower, metrics = Pool(), Follower(tmp_path, reread_seconds=60), Metrics()
-    metrics.observe(follower, pool)
-    served = Parts(
-        follower=follower,
-        asker=Asker(pool, Limits(connect=3, stream_idle=5)),
-        metrics=metrics,
-        default_ollama_url=None,
-        max_body_bytes=100_000,
+    made = assemble(
+        Settings.from_environment(
+            {
+                "LLM_ROUTER_CONFIG": str(tmp_path),
+                "LLM_ROUTER_CREDENTIALS": str(tmp_path / "credentials"),
+                "LLM_ROUTER_STREAM_IDLE_SECONDS": "5",
+                "LLM_ROUTER_MAX_BODY_BYTES": "100000",
+                "LLM_ROUTER_ACCESS_LOG": "false",
+            }
+        )
     )
-    transport = httpx.ASGITransport(App(served))
-    async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
-        yield DataPort(served, pool, client)
-    await pool.close()
+    recorded: list[Record] = []
+    made.parts.recorder = Recorder([made.parts.metrics.take, recorded.extend])
+    server = Server(App(made.parts), made.limits)
+    listener = listen("127.0.0.1", 0, setting="")
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    await server.start(listener)
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=False) as client:
+        yield DataPort(made, client, url, recorded)
+    await server.drain(0)
+    await made.close()
 
 
 @pytest.fixture(scope="session")

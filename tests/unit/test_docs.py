@@ -1,6 +1,7 @@
 """The documents say what the code says: every table of names is compared with the constants."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,9 @@ import yaml
 
 from llm_operator import cluster, reasons
 from llm_operator import settings as operator_settings
-from llm_router import errors, fronts, metrics
+from llm_router import errors, families, fronts, select
 from llm_router import settings as router_settings
-from llm_router.follow import Follower
-from llm_router.transport import Pool
+from llm_router.usage import Caller, Measures, Record
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,7 +48,7 @@ def test_the_router_s_routes() -> None:
 
 
 def test_the_failure_table() -> None:
-    documented = [(row[0], row[2], row[3]) for row in table("router.md", "When a target fails")]
+    documented = [(row[0], row[2], row[4]) for row in table("router.md", "When a target fails")]
     assert documented == [
         (cause.value, "yes" if row.falls_over else "no", str(errors.STATUS[row.code]))
         for cause, row in errors.TABLE.items()
@@ -56,24 +56,51 @@ def test_the_failure_table() -> None:
     assert set(errors.TABLE) == set(errors.Cause)
 
 
+def test_the_states_of_a_target() -> None:
+    documented = {row[0]: row[2] for row in table("router.md", "Which target is asked")}
+    assert set(documented) == set(select.Verdict)
+    assert {state for state, asked in documented.items() if asked == "never"} == select.NEVER
+    in_turn = {state for state, asked in documented.items() if asked.startswith("in turn")}
+    assert in_turn == select.FIRST
+
+
 def test_the_router_s_headers() -> None:
     documented = {row[0] for row in table("router.md", "Headers of an answer")}
-    source = (ROOT / "router_sidecar" / "llm_router" / "serving.py").read_text()
+    written = [ROOT / "router_sidecar" / "llm_router" / name for name in ("serving.py", "table.py")]
+    source = "".join(path.read_text() for path in written)
     assert documented == set(re.findall(r'b"(x-(?:llm-[a-z-]+|request-id))"', source))
 
 
-async def test_the_router_s_metrics(tmp_path: Path) -> None:
-    documented = {row[0]: row[1] for row in table("router.md", "Metrics")}
-    made = metrics.Metrics()
-    made.observe(Follower(tmp_path, reread_seconds=60), Pool())
-    rendered = set(re.findall(r"^# TYPE (\S+)", made.render().decode(), re.MULTILINE))
-    assert set(documented) == rendered
+def test_the_router_s_metrics() -> None:
+    documented = [tuple(row) for row in table("router.md", "Metrics")]
+    assert documented == [
+        (family.name, ", ".join(family.labels), family.meaning) for family in families.FAMILIES
+    ]
+
+
+def test_the_metrics_named_for_others_exist() -> None:
+    named = {row[1].split("{")[0] for row in table("router.md", "Metric names of other routers")}
+    known = {family.name for family in families.FAMILIES}
+    assert {name.removesuffix("_sum") for name in named} <= known
+
+
+def test_the_fields_of_a_usage_record() -> None:
+    documented = [
+        name.strip("` ")
+        for row in table("router.md", "Usage records")
+        for name in row[0].split(",")
+    ]
+    own = {each.name for each in fields(Record)} - {"measures", "caller", "trace", "encoded"}
+    nested = {each.name for kind in (Measures, Caller) for each in fields(kind)}
+    assert len(documented) == len(set(documented))
+    assert set(documented) == own | nested | {"trace_id"}
 
 
 @pytest.mark.parametrize(
     ("heading", "enum"),
     [
         ("Accepted", reasons.Accepted),
+        ("ResolvedRefs", reasons.ResolvedRefs),
         ("ConfigPublished", reasons.ConfigPublished),
         ("DatabaseSynced", reasons.DatabaseSynced),
     ],

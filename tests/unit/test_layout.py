@@ -69,6 +69,7 @@ def test_no_lock_names_a_registry() -> None:
         ["llmb", "operator"],
         ["llmb", "migrate"],
         ["llmb", "simulate"],
+        ["llmb", "explain"],
         ["llm-router"],
     ],
 )

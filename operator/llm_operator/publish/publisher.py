@@ -1,9 +1,10 @@
 """Makes the plan of one namespace stand in its sink, and keeps what is known of what stands.
 
 A resource that can't be used keeps the route it had: the last configuration that was well is
-remembered, so that not even an edit by hand or a deleted ConfigMap loses it. It never lists
-resources and never writes a status. Data flows resources -> `plan` -> `outcome` -> sink, and
-everything seen on the way -> `View`.
+remembered, so that not even an edit by hand or a deleted ConfigMap loses it. Credentials are there
+before the configuration that names them, and go after it. It never lists resources and never writes
+a status. Data flows resources -> `references` -> `plan` -> `outcome` -> sink, and everything seen
+on the way -> `View`.
 """
 
 import logging
@@ -15,6 +16,8 @@ from llm_operator.plan import Addresses, Plan, Verdict, plan
 from llm_operator.ports import Gone, PortError, Refused, Sink, Unavailable
 from llm_operator.publish.outcome import Outcome, Standing, decide, readable
 from llm_operator.reasons import ConfigPublished
+from llm_operator.references.keeper import Keeper
+from llm_operator.references.model import Resolution
 from llm_operator.resource.model import Resource
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,7 @@ class View:
     Attributes:
         resources: those that are not being deleted, by uid.
         verdicts: by uid.
+        resolutions: by uid, whether what a resource refers to is there.
         planned: the routes of the plan, by uid.
         standing: the routes that stand, by uid.
         checksum: of the configuration that stands; "" when none does.
@@ -38,6 +42,7 @@ class View:
 
     resources: Mapping[str, Resource] = field(default_factory=dict)
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    resolutions: Mapping[str, Resolution] = field(default_factory=dict)
     planned: Mapping[str, Route] = field(default_factory=dict)
     standing: Mapping[str, Route] = field(default_factory=dict)
     checksum: str = ""
@@ -51,8 +56,9 @@ class Publisher:
         view: what the last pass saw and did.
     """
 
-    def __init__(self, namespace: str, sink: Sink, *, addresses: Addresses) -> None:
+    def __init__(self, namespace: str, sink: Sink, *, keeper: Keeper, addresses: Addresses) -> None:
         self.view = View()
+        self._keeper = keeper
         self._namespace = namespace
         self._sink = sink
         self._addresses = addresses
@@ -67,14 +73,28 @@ class Publisher:
         """Plan the resources and make the plan stand; `view` tells what came of it.
 
         Raises:
-            Unavailable: the sink is away.
+            Unavailable: the sink is away, or something that resources refer to could not be read or
+                passed on at the moment.
             Refused: the sink said no.
         """
+        try:
+            await self._publish(resources)
+        finally:
+            self._keeper.forget()
+        if self._keeper.failure is not None:
+            # NB: only now, because what is published does not hang on it.
+            raise self._keeper.failure
+
+    async def _publish(self, resources: Sequence[Resource]) -> None:
         planned: Plan | None = None
         try:
             await self._look()
+            none = RoutingConfig()
+            await self._keeper.prepare(resources, self._stands or none, self._good or none)
             planned = self._plan(resources)
             outcome = await self._stand(planned, wanted=any(not r.deleting for r in resources))
+            if outcome.reason is ConfigPublished.PUBLISHED:
+                await self._keeper.tidy(resources, planned.config)
         except Gone:
             # Nobody routes by a namespace that is being deleted, and its resources must not wait
             # for it.
@@ -111,7 +131,12 @@ class Publisher:
         return outcome
 
     def _plan(self, resources: Sequence[Resource]) -> Plan:
-        return plan(resources, addresses=self._addresses, published=self._good or RoutingConfig())
+        return plan(
+            resources,
+            addresses=self._addresses,
+            published=self._good or RoutingConfig(),
+            resolutions=self._keeper.resolutions(resources),
+        )
 
     def _see(self, resources: Sequence[Resource], planned: Plan, outcome: Outcome) -> None:
         before = self.view.outcome
@@ -121,6 +146,7 @@ class Publisher:
         self.view = View(
             resources={r.identity.uid: r for r in resources if not r.deleting},
             verdicts=planned.verdicts,
+            resolutions=self._keeper.resolutions(resources),
             planned=_by_uid(planned.config),
             standing=_by_uid(stands),
             checksum=(self._standing and self._standing.checksum) or "",

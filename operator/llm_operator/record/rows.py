@@ -27,6 +27,17 @@ COLUMNS: Mapping[str, str] = {
     "spec": "jsonb",
 }
 
+#: Fields of the spec that the row has no column for, kept as they were given.
+FULL_FORM = (
+    "aliases",
+    "targets",
+    "stickyHeader",
+    "timeouts",
+    "fallback",
+    "healthCheck",
+    "parameters",
+)
+
 
 def row(resource: Resource, spec: Spec) -> dict[str, object]:
     """The columns of one resource."""
@@ -37,7 +48,7 @@ def row(resource: Resource, spec: Spec) -> dict[str, object]:
         "name": identity.name,
         "generation": identity.generation,
         "model_name": spec.model_name,
-        "backend_type": spec.backend_type.value,
+        "backend_type": spec.kind,
         "endpoint_url": spec.endpoint_url,
         "enabled": spec.enabled,
         "priority": spec.priority,
@@ -54,7 +65,7 @@ def document(spec: Spec) -> dict[str, object]:
     """The spec under its field names in the resource; what is not set is left out."""
     fields: dict[str, object] = {
         "modelName": spec.model_name,
-        "backendType": spec.backend_type.value,
+        "backendType": spec.backend_type and spec.backend_type.value,
         "endpointURL": spec.endpoint_url,
         "fallbackEndpointURL": spec.fallback_endpoint_url,
         "upstreamModel": spec.upstream_model,
@@ -66,4 +77,5 @@ def document(spec: Spec) -> dict[str, object]:
         "keepAliveSeconds": spec.keep_alive_seconds,
         "description": spec.description,
     }
+    fields |= {name: spec.fields.get(name) for name in FULL_FORM}
     return {name: value for name, value in fields.items() if value is not None}

@@ -4,8 +4,21 @@ Pure data, no I/O and no rules; `llm_operator.resource.parse` makes it from a ma
 the rules.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+from llm_contract import (
+    Fallback,
+    HeaderEdits,
+    HealthCheck,
+    OnBusy,
+    Parameters,
+    SourceKind,
+    TargetType,
+    Waits,
+)
 
 #: The API of the resource, as the CRD under crds/ serves it.
 GROUP = "llm.athena.dev"
@@ -44,14 +57,92 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One key of a Secret or ConfigMap of the resource's namespace."""
+
+    kind: SourceKind
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """`auth` of a target: where its secret is, and how it is said."""
+
+    source: Source
+    header: str = "Authorization"
+    scheme: str = "Bearer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """`tls` of a target.
+
+    Attributes:
+        client_certificate: name of a Secret of type kubernetes.io/tls.
+    """
+
+    ca: Source | None = None
+    client_certificate: str | None = None
+    server_name: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """`serviceRef` of a target: a Service of the resource's namespace."""
+
+    name: str
+    port: int
+    scheme: str = "http"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One of `targets`: a host and how it is asked. Either endpoint_url or service is set."""
+
+    name: str
+    type: TargetType
+    endpoint_url: str | None = None
+    service: Service | None = None
+    model: str | None = None
+    tier: int | None = None
+    weight: int = 1
+    enabled: bool = True
+    max_concurrent: int | None = None
+    on_busy: OnBusy = OnBusy.SPILL
+    credential: Credential | None = None
+    verification: Verification | None = None
+    headers: HeaderEdits = field(default_factory=HeaderEdits)
+    waits: Waits = field(default_factory=Waits)
+    health_path: str | None = None
+    num_ctx: int | None = None
+    keep_alive: str | int | None = None
+    parameters: Parameters = field(default_factory=Parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A valid spec in the simple form, the API server's defaults applied."""
+    """A valid spec, the API server's defaults applied.
+
+    Attributes:
+        backend_type: of the simple form; None exactly when there are hosts.
+        hosts: `targets` of the full form.
+        fields: the same under the resource's own field names; not compared.
+    """
 
     model_name: str
-    backend_type: BackendType
+    backend_type: BackendType | None = None
     endpoint_url: str | None = None
     fallback_endpoint_url: str | None = None
     upstream_model: str | None = None
+    hosts: tuple[Host, ...] = ()
+    aliases: tuple[str, ...] = ()
+    sticky_header: str | None = None
+    waits: Waits = field(default_factory=Waits)
+    fallback: Fallback = field(default_factory=Fallback)
+    health: HealthCheck = field(default_factory=HealthCheck)
+    parameters: Parameters = field(default_factory=Parameters)
     enabled: bool = True
     priority: int = 100
     max_tokens: int | None = None
@@ -59,6 +150,15 @@ class Spec:
     timeout_seconds: int = 60
     keep_alive_seconds: int | None = None
     description: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What serves the model, in one word: the backendType, or the type of all targets."""
+        if self.backend_type is not None:
+            return self.backend_type.value
+        types = {host.type.value for host in self.hosts}
+        return types.pop() if len(types) == 1 else "mixed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,172 +1,120 @@
-"""What a spec must keep, as data: the schema of each field and the rules between them.
+"""The rules of a spec that its schema can't say: of one text, and between fields.
 
 The same as in crds/llmbackends.yaml, message for message, because folders have no API server and an
 object can be older than a rule. Tests keep the two equal: whoever changes one changes the other. No
-check does I/O: a URL is judged by its text, never by what its host resolves to.
+check does I/O. Rules of a URL are in `llm_operator.resource.urls`.
 """
 
-import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
+from llm_contract import headers
 from llm_operator.resource.model import BackendType
+from llm_operator.resource.schema import Rule
 
 
-class Kind(StrEnum):
-    """A field's type, in the schema's words."""
-
-    BOOLEAN = "boolean"
-    INTEGER = "integer"
-    NUMBER = "number"
-    STRING = "string"
+def _matches(pattern: str, message: str) -> Rule:
+    # NB: `\Z` here is `$` in the CRD; Python's `$` also matches before a last line feed.
+    compiled = re.compile(rf"^{pattern}\Z")
+    return Rule(message=message, holds=lambda text: bool(compiled.search(text)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """What the schema says about one field.
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
-    Attributes:
-        values: the only ones allowed; () when there is no such list.
-        default: what the API server fills in; None for nothing.
-    """
-
-    kind: Kind
-    minimum: int | None = None
-    maximum: int | None = None
-    max_length: int | None = None
-    values: tuple[str, ...] = ()
-    default: bool | int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One rule of the spec that a schema can't say.
-
-    Attributes:
-        field: the one to change when it fails.
-        reads: what `holds` looks at; it is asked only when all of these keep their schema.
-        holds: given the fields that are set, defaults included.
-    """
-
-    field: str
-    message: str
-    reads: tuple[str, ...]
-    holds: Callable[[Mapping[str, Any]], bool]
-
-
-FIELDS: Mapping[str, Field] = {
-    "modelName": Field(kind=Kind.STRING, max_length=253),
-    "backendType": Field(kind=Kind.STRING, values=tuple(BackendType)),
-    "endpointURL": Field(kind=Kind.STRING, max_length=2048),
-    "fallbackEndpointURL": Field(kind=Kind.STRING, max_length=2048),
-    "upstreamModel": Field(kind=Kind.STRING, max_length=512),
-    "enabled": Field(kind=Kind.BOOLEAN, default=True),
-    "priority": Field(kind=Kind.INTEGER, minimum=0, maximum=1_000_000, default=100),
-    "maxTokens": Field(kind=Kind.INTEGER, minimum=1, maximum=1_048_576),
-    "temperature": Field(kind=Kind.NUMBER, minimum=0, maximum=2),
-    "timeoutSeconds": Field(kind=Kind.INTEGER, minimum=1, maximum=3600, default=60),
-    "keepAliveSeconds": Field(kind=Kind.INTEGER, minimum=-1, maximum=31_536_000),
-    "description": Field(kind=Kind.STRING, max_length=1024),
-}
-
-REQUIRED = ("modelName",)
-
-# NB: `\Z` here is `$` in the CRD; Python's `$` also matches before a last line feed.
-_MODEL_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z")
-_PLAIN_TEXT = re.compile(r"^[!-~]([ -~]*[!-~])?\Z")
-_PLAIN_WORD = re.compile(r"^[!-~]*\Z")
-_SCHEME = re.compile(r"^https?://")
-_HOST = re.compile(
-    r"^https?://(([A-Za-z0-9_-]{1,63}[.])*[A-Za-z0-9_-]{1,63}[.]?"
-    r"|\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\])([:/?#@]|\Z)"
+MODEL_NAME = _matches(
+    r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*",
+    "must start with a letter or digit and hold only letters, digits and . _ : / @ + -",
 )
-_NUMERIC = re.compile(r"(?i)^https?://([^/?#@:]*[.])?([0-9]+|0x[0-9a-f]*)[.]?([:/?#@]|\Z)")
-_DOTTED = re.compile(r"^https?://([0-9.]+)([:/?#@]|\Z)")
-_BRACKETED = re.compile(r"^https?://\[([^\]]*)")
-_ANY_PORT = re.compile(r"^https?://([^/?#@:]*|\[[^/?#@]*\]):[^/?#@\]]*([/?#]|\Z)")
-_GOOD_PORT = re.compile(
-    r"^https?://([^/?#@:]*|\[[^/?#@]*\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}"
-    r"|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])([/?#]|\Z)"
+PLAIN_TEXT = _matches(
+    r"[!-~]([ -~]*[!-~])?", "must be plain ASCII text without a space at either end"
 )
-_USER_INFO = re.compile(r"^[^/]*//[^/?#]*@")
-_METADATA = re.compile(
-    r"(?i)^https?://(169[.]254[.][0-9.]+|100[.]100[.]100[.]200|168[.]63[.]129[.]16"
-    r"|192[.]0[.]0[.]192|metadata[.]google[.]internal[.]?|metadata[.]goog[.]?"
-    r"|instance-data[.]ec2[.]internal[.]?)([:/?#]|\Z)"
+LABEL = _matches(_LABEL, "must be a lowercase RFC 1123 label: a-z, 0-9 and -")
+OBJECT_NAME = _matches(
+    rf"{_LABEL}([.]{_LABEL})*", "must be a lowercase RFC 1123 subdomain: a-z, 0-9, - and ."
 )
-_METADATA_V6 = ("fd00:ec2::254", "fd20:ce::254")
+DATA_KEY = _matches(r"[-._a-zA-Z0-9]+", "must hold only letters, digits and - _ .")
+SERVER_NAME = _matches(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "must be a host name")
+HEALTH_PATH = _matches(
+    r'/[!-"$-~]*', "must start with / and hold no spaces, no # and only plain ASCII characters"
+)
+KEEP_ALIVE = _matches(
+    r"(-1|[0-9]{1,8}|([0-9]{1,8}(ms|s|m|h)){1,4})",
+    "must be -1, a number of seconds, or a duration like 30m or 1h30m",
+)
+AUTH_SCHEME = Rule(
+    message="must be one word of plain ASCII, or nothing at all",
+    holds=lambda scheme: not scheme or headers.is_name(scheme),
+)
+HEADER = Rule(
+    message="must be a header name: letters, digits and - mostly, no spaces and no colon",
+    holds=headers.is_name,
+)
+EDITABLE_HEADER = Rule(message="is a header that the router writes itself", holds=headers.may_edit)
+SETTABLE_HEADER = Rule(
+    message="is a header that the router writes itself; a credential goes into auth",
+    holds=headers.may_set,
+)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address.scope_id):
-        # NB: an IPv4 address dressed as IPv6 would walk past the check for link-local ones.
-        return None
-    return address
+def _is_https(target: Mapping[str, Any]) -> bool:
+    url: str = target.get("endpointURL", "")
+    return url.startswith("https://") or target.get("serviceRef", {}).get("scheme") == "https"
 
 
-def _has_host(url: str) -> bool:
-    return bool(not _SCHEME.search(url) or _HOST.search(url))
-
-
-def _has_plain_address(url: str) -> bool:
-    # NB: resolvers read 2852039166, 0xa9fea9fe and 0251.254.1.1 as IPv4 addresses too.
-    if bracketed := _BRACKETED.search(url):
-        return _address(bracketed[1]) is not None
-    if _NUMERIC.search(url):
-        dotted = _DOTTED.search(url)
-        return dotted is not None and _address(dotted[1]) is not None
-    return True
-
-
-def _has_port(url: str) -> bool:
-    return bool(not _ANY_PORT.search(url) or _GOOD_PORT.search(url))
-
-
-def _is_elsewhere(url: str) -> bool:
-    if _METADATA.search(url):
-        return False
-    bracketed = _BRACKETED.search(url)
-    address = _address(bracketed[1]) if bracketed else None
-    return address is None or not (address.is_link_local or str(address) in _METADATA_V6)
-
-
-_URL_RULES: tuple[tuple[str, Callable[[str], bool]], ...] = (
-    ("must start with http:// or https://", lambda url: bool(_SCHEME.search(url))),
-    ("must name a host, like http://mac-studio.lan:8080", _has_host),
-    (
-        "must write an IP address in its usual form, like 192.168.1.20 or [fd00::20]",
-        _has_plain_address,
+TARGET: tuple[Rule, ...] = (
+    Rule(
+        field="endpointURL",
+        message="set exactly one of endpointURL and serviceRef",
+        reads=("endpointURL", "serviceRef"),
+        holds=lambda target: ("endpointURL" in target) != ("serviceRef" in target),
     ),
-    ("must have a port from 1 to 65535, and brackets around an IPv6 address", _has_port),
-    (
-        "must not hold a user name or password; everyone who can read the resource could read them",
-        lambda url: not _USER_INFO.search(url),
+    Rule(
+        field="weight",
+        message="weight is a share of a tier; set tier on all targets",
+        reads=("weight", "tier"),
+        holds=lambda target: "weight" not in target or "tier" in target,
     ),
-    ("must not have a query, the part after ?", lambda url: "?" not in url),
-    ("must not have a fragment, the part after #", lambda url: "#" not in url),
-    (
-        "must hold no spaces and only plain ASCII characters",
-        lambda url: bool(_PLAIN_WORD.search(url)),
+    Rule(
+        field="auth",
+        message="the credential would go over plain http; use https, or set allowPlaintext: true",
+        reads=("auth.allowPlaintext", "endpointURL", "serviceRef"),
+        holds=lambda target: (
+            "auth" not in target or target["auth"]["allowPlaintext"] or _is_https(target)
+        ),
     ),
-    ("must not be a link-local address or a cloud's metadata service", _is_elsewhere),
+    Rule(
+        field="tls",
+        message="needs https, in endpointURL or serviceRef.scheme",
+        reads=("endpointURL", "serviceRef"),
+        holds=lambda target: "tls" not in target or _is_https(target),
+    ),
+    Rule(
+        field="ollama",
+        message="only type ollama has these settings",
+        reads=("type",),
+        holds=lambda target: "ollama" not in target or target["type"] == BackendType.OLLAMA,
+    ),
 )
 
-
-def _of(field: str, message: str, check: Callable[[str], bool]) -> Rule:
-    """A rule about the text of one field, when it is set."""
-    return Rule(
-        field=field,
-        message=message,
-        reads=(field,),
-        holds=lambda spec: field not in spec or check(spec[field]),
-    )
+TLS = Rule(
+    field="insecureSkipVerify",
+    message="nothing is verified, so caRef has no use; remove one of the two",
+    reads=("insecureSkipVerify",),
+    holds=lambda tls: not tls["insecureSkipVerify"] or "caRef" not in tls,
+)
+ACTIVE_CHECK = Rule(
+    field="timeoutSeconds",
+    message="must be less than intervalSeconds",
+    reads=("timeoutSeconds", "intervalSeconds"),
+    holds=lambda check: check["timeoutSeconds"] < check["intervalSeconds"],
+)
+PASSIVE_CHECK = Rule(
+    field="maxEjectSeconds",
+    message="must not be less than ejectSeconds",
+    reads=("maxEjectSeconds", "ejectSeconds"),
+    holds=lambda check: check["ejectSeconds"] <= check["maxEjectSeconds"],
+)
 
 
 def _fallback_differs(spec: Mapping[str, Any]) -> bool:
@@ -176,13 +124,38 @@ def _fallback_differs(spec: Mapping[str, Any]) -> bool:
     return second not in (first, f"{first}/") and first != f"{second}/"
 
 
-RULES: tuple[Rule, ...] = (
+def _all_or_none_has_a_tier(spec: Mapping[str, Any]) -> bool:
+    return len({"tier" in target for target in spec.get("targets", ())}) < 2
+
+
+def _takes_traffic(spec: Mapping[str, Any]) -> bool:
+    targets = spec.get("targets", ())
+    return not targets or any(t["enabled"] and t.get("weight", 1) > 0 for t in targets)
+
+
+def _is_in_time(timeouts: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    return bool(timeouts.get("firstTokenSeconds", 0) <= spec["timeoutSeconds"])
+
+
+def _not_beside_targets(name: str) -> Rule:
+    return Rule(
+        field=name,
+        message="each of targets has its own; remove it, or remove targets",
+        holds=lambda spec: "targets" not in spec or name not in spec,
+    )
+
+
+#: The fields that say in the simple form what each target says in the full one.
+SIMPLE = ("backendType", "endpointURL", "fallbackEndpointURL", "upstreamModel")
+
+SPEC: tuple[Rule, ...] = (
     Rule(
         field="backendType",
-        message="set it to ollama, mlx, openai or auto",
-        reads=("backendType",),
-        holds=lambda spec: "backendType" in spec,
+        message="set it to ollama, mlx, openai or auto, or list targets",
+        reads=("backendType", "targets"),
+        holds=lambda spec: "backendType" in spec or "targets" in spec,
     ),
+    *(_not_beside_targets(name) for name in SIMPLE),
     Rule(
         field="endpointURL",
         message="backendType openai has no default address; set the server's URL",
@@ -204,16 +177,45 @@ RULES: tuple[Rule, ...] = (
         reads=("endpointURL", "fallbackEndpointURL"),
         holds=_fallback_differs,
     ),
-    _of(
-        "modelName",
-        "must start with a letter or digit and hold only letters, digits and . _ : / @ + -",
-        lambda name: bool(_MODEL_NAME.search(name)),
+    Rule(
+        field="aliases",
+        message="must not repeat modelName",
+        reads=("modelName", "aliases"),
+        holds=lambda spec: spec["modelName"] not in spec.get("aliases", ()),
     ),
-    *(_of("endpointURL", message, check) for message, check in _URL_RULES),
-    *(_of("fallbackEndpointURL", message, check) for message, check in _URL_RULES),
-    _of(
-        "upstreamModel",
-        "must be plain ASCII text without a space at either end",
-        lambda model: bool(_PLAIN_TEXT.search(model)),
+    Rule(
+        field="targets",
+        message="set tier on all targets or on none",
+        reads=("targets",),
+        holds=_all_or_none_has_a_tier,
+    ),
+    Rule(
+        field="targets",
+        message="one at least must be enabled and weigh more than 0; "
+        "to drain all, set spec.enabled: false",
+        reads=("targets",),
+        holds=_takes_traffic,
+    ),
+    Rule(
+        field="targets",
+        message="firstTokenSeconds of a target must not exceed timeoutSeconds",
+        reads=("targets", "timeoutSeconds"),
+        holds=lambda spec: all(
+            _is_in_time(t.get("timeouts", {}), spec) for t in spec.get("targets", ())
+        ),
+    ),
+    Rule(
+        field="timeouts.firstTokenSeconds",
+        message="must not exceed timeoutSeconds",
+        reads=("timeouts.firstTokenSeconds", "timeoutSeconds"),
+        holds=lambda spec: _is_in_time(spec.get("timeouts", {}), spec),
+    ),
+    Rule(
+        field="stickyHeader",
+        message="needs targets that share a tier; set tier on all of them",
+        reads=("stickyHeader", "targets"),
+        holds=lambda spec: (
+            "stickyHeader" not in spec or any("tier" in t for t in spec.get("targets", ()))
+        ),
     ),
 )

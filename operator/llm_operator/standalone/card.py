@@ -113,6 +113,6 @@ def verdict(resource: Resource, status: Status) -> str:
     if ready is None or ready["status"] == "Unknown":
         return ""
     if ready["status"] == "True" and resource.spec is not None:
-        kind, model = resource.spec.backend_type, resource.spec.model_name
+        kind, model = resource.spec.kind, resource.spec.model_name
         return f"{name} (generation {generation}) is ready: {model} by {kind}"
     return f"{name} (generation {generation}) is not ready: {ready['message']}"

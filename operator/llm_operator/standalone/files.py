@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +153,13 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.y*ml") if p.suffix in (".yaml", ".yml"))
 
 
-async def watch(folder: Path, changed: Callable[[], Awaitable[None]]) -> None:
-    """Await `changed` when the folder's files have changed and then stood still for one look."""
-    told = look(folder)
+async def watch(look: Callable[[], Look], changed: Callable[[], Awaitable[None]]) -> None:
+    """Await `changed` when what `look` sees has changed and then stood still for one look."""
+    told = look()
     before = told
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        now = look(folder)
+        now = look()
         if now == before and now != told:
             told = now
             await changed()
@@ -167,9 +167,14 @@ async def watch(folder: Path, changed: Callable[[], Awaitable[None]]) -> None:
 
 
 def look(folder: Path) -> Look:
-    """Names, times and sizes of the files: what a change shows in."""
+    """Names, times and sizes of the resources' files: what a change shows in."""
+    return stats(_paths(folder))
+
+
+def stats(paths: Iterable[Path]) -> Look:
+    """Names, times and sizes of files."""
     found = []
-    for path in _paths(folder):
+    for path in paths:
         try:
             stat = path.stat()
         except FileNotFoundError:

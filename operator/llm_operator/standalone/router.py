@@ -21,9 +21,18 @@ AGAIN_SECONDS = 1.0
 class Router:
     """One supervised router process."""
 
-    def __init__(self, config: Path, *, port: int, management_port: int, log_file: Path) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *,
+        credentials: Path,
+        port: int,
+        management_port: int,
+        log_file: Path,
+    ) -> None:
         self._settings = {
             "LLM_ROUTER_CONFIG": str(config),
+            "LLM_ROUTER_CREDENTIALS": str(credentials),
             "LLM_ROUTER_PORT": str(port),
             "LLM_ROUTER_MANAGEMENT_HOST": "127.0.0.1",
             "LLM_ROUTER_MANAGEMENT_PORT": str(management_port),
@@ -56,6 +65,14 @@ class Router:
             except TimeoutError:
                 return False
         return True
+
+    async def reload(self) -> None:
+        """Have it read its folders now: it follows a plain one only once a minute."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            try:
+                await client.post(f"{self._management}/reload")
+            except httpx.HTTPError as error:
+                log.warning("router_not_reloaded", extra={"detail": str(error)})
 
     async def _is_ready(self, client: httpx.AsyncClient) -> bool:
         try:

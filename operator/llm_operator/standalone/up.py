@@ -1,7 +1,8 @@
 """`llmb up`: the whole system on one machine, by one command, until Ctrl-C.
 
     resources folder -> engine -> config folder -> router process -> hosts
-                           └----> embedded Postgres
+                           ├----> embedded Postgres     │
+    credentials folder ----┴----------------------------┘
 
 Everything lies below one data folder; a lock keeps a second run away from it. Hosts are the real
 ones where they answer, else simulated and called so.
@@ -16,6 +17,7 @@ import socket
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from llm_operator import logs, migrate
@@ -27,7 +29,7 @@ from llm_operator.publish.folder import FolderSink
 from llm_operator.record import Record
 from llm_operator.resync import Resync
 from llm_operator.simulate.behaviour import Kind
-from llm_operator.standalone import card, files, hosts
+from llm_operator.standalone import card, credentials, files, hosts
 from llm_operator.standalone.database import Embedded
 from llm_operator.standalone.router import Router
 
@@ -71,6 +73,7 @@ async def run(arguments: argparse.Namespace) -> int:
         data = arguments.data
         for name in ("resources", "config", "status", "logs"):
             (data / name).mkdir(parents=True, exist_ok=True)
+        (data / "credentials").mkdir(mode=0o700, exist_ok=True)
         with locked(data), (data / "logs" / "operator.log").open("a") as log_file:
             logs.configure("INFO", stream=log_file)
             async with AsyncExitStack() as stack:
@@ -141,10 +144,11 @@ async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     except PortError as error:
         raise UpError(str(error)) from None
     _task(stack, resync.run())
-    _task(stack, files.watch(data / "resources", lambda: _again(engine)))
+    _task(stack, files.watch(lambda: files.look(data / "resources"), lambda: _again(engine)))
     card.say("Starting the router ...")
     router = Router(
         data / "config" / files.NAMESPACE,
+        credentials=data / "credentials",
         port=arguments.port,
         management_port=arguments.management_port,
         log_file=data / "logs" / "router.log",
@@ -152,6 +156,8 @@ async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     _task(stack, router.run())
     if not await router.ready(within=15):
         raise UpError(f"the router did not become ready; see {data / 'logs' / 'router.log'}")
+    look = partial(credentials.look, data / "credentials")
+    _task(stack, files.watch(look, lambda: _again(engine, router)))
     card.show(
         router=f"http://127.0.0.1:{arguments.port}",
         management=f"http://127.0.0.1:{arguments.management_port}",
@@ -172,6 +178,7 @@ def _engine(data: Path, record: Record, addresses: Addresses) -> tuple[Engine, R
         sink=FolderSink(data / "config"),
         recorder=record,
         writer=card.Announced(files.FolderStatus(statuses)),
+        finder=credentials.FolderFinder(data / "credentials"),
     )
     engine = Engine(ports, addresses=addresses)
     return engine, Resync(engine, ports, every=RESYNC_SECONDS)
@@ -190,12 +197,16 @@ def _example(resources: Path, found: dict[Kind, hosts.Host]) -> tuple[Path, str]
     return path, model
 
 
-async def _again(engine: Engine) -> None:
-    """Reconcile after a change; what fails is tried again by the resync."""
+async def _again(engine: Engine, router: Router | None = None) -> None:
+    """Reconcile after a change; what fails is tried again by the resync. Credentials are news to
+    the router too.
+    """
     try:
         await engine.reconcile(files.NAMESPACE)
     except PortError as error:
         log.warning("reconcile_failed", extra={"detail": str(error)})
+    if router is not None:
+        await router.reload()
 
 
 def _task(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:

@@ -3,7 +3,7 @@
 Pure: it neither reads the clock nor writes. A status that says the same keeps its times and its
 checksum, so comparing it with the one that stands is enough to write only what changed. Messages
 are whole sentences, never hold what changes from one attempt to the next, and never a secret. Data
-flows `plan`, `publish`, `record` -> `conditions` -> the resource's status.
+flows `plan`, `references`, `publish`, `record` -> `conditions` -> the resource's status.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,15 @@ from typing import cast
 
 from llm_contract import Route
 from llm_operator.plan import Verdict
-from llm_operator.reasons import Accepted, Condition, ConfigPublished, DatabaseSynced, Ready
+from llm_operator.reasons import (
+    Accepted,
+    Condition,
+    ConfigPublished,
+    DatabaseSynced,
+    Ready,
+    ResolvedRefs,
+)
+from llm_operator.references.model import RESOLVED, Resolution
 from llm_operator.resource.model import Resource
 
 Status = dict[str, object]
@@ -51,6 +59,7 @@ class Facts:
         published: what came of publishing the plan.
         trouble: why publishing failed, for people.
         recorded: what the record says of this generation; None when it has not been asked.
+        resolution: whether what it refers to is there.
     """
 
     verdict: Verdict
@@ -61,6 +70,7 @@ class Facts:
     published: ConfigPublished
     trouble: str = ""
     recorded: DatabaseSynced | None = None
+    resolution: Resolution = RESOLVED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +129,13 @@ def _states(
         reason=facts.verdict.reason,
         message=facts.verdict.message,
     )
-    published = _published(facts)
+    resolved, published = _resolved(facts), _published(facts, generation)
     states = {
         Condition.ACCEPTED: accepted,
+        Condition.RESOLVED_REFS: resolved,
         Condition.CONFIG_PUBLISHED: published,
         Condition.DATABASE_SYNCED: _recorded(facts, before, generation),
-        Condition.READY: _ready(accepted, published),
+        Condition.READY: _ready(accepted, resolved, published),
     }
     if facts.verdict.reason is Accepted.INVALID:
         # NB: kstatus reads Ready=False as "still on its way"; only Stalled says that somebody must
@@ -135,14 +146,37 @@ def _states(
     return {kind.value: state for kind, state in states.items()}
 
 
-def _published(facts: Facts) -> _State:
+def _resolved(facts: Facts) -> _State:
+    if facts.verdict.reason is Accepted.INVALID:
+        # NB: also a spec that can be read may be invalid here, for want of a default address.
+        return _State(
+            status="Unknown",
+            reason=ResolvedRefs.NOT_ACCEPTED,
+            message="This generation is not accepted, so what it refers to is not looked at.",
+        )
+    resolution = facts.resolution
+    return _State(
+        status=_flag(resolution.reason is ResolvedRefs.RESOLVED),
+        reason=resolution.reason,
+        message=resolution.message,
+    )
+
+
+def _published(facts: Facts, generation: int) -> _State:
+    kept = facts.standing
+    rest = f" The route of generation {kept.generation} stays." if kept else ""
     if not facts.verdict.accepted:
-        kept = facts.standing
-        rest = f" The route of generation {kept.generation} stays." if kept else ""
         return _State(
             status="False",
             reason=ConfigPublished.NOT_ACCEPTED,
             message=f"This generation is not accepted.{rest}",
+        )
+    current = facts.planned is not None and facts.planned.generation == generation
+    if not facts.resolution.usable and not current:
+        return _State(
+            status="False",
+            reason=ConfigPublished.NOT_RESOLVED,
+            message=f"None of this generation's targets can be used; see ResolvedRefs.{rest}",
         )
     if facts.planned == facts.standing:
         # NB: also after a failure, for every resource that the failed change was not about.
@@ -168,10 +202,11 @@ def _recorded(facts: Facts, before: Mapping[str, Mapping[str, object]], generati
     return _State(status=status, reason=reason, message=message)
 
 
-def _ready(accepted: _State, published: _State) -> _State:
-    for state in (accepted, published):
+def _ready(*gates: _State) -> _State:
+    for state in gates:
         if state.status != "True":
             return state
+    published = gates[-1]
     return _State(status="True", reason=Ready.READY, message=published.message)
 
 

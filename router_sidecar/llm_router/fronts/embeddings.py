@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from llm_router import fields
-from llm_router.errors import Code, Problem, Refused
+from llm_router.errors import Problem
 from llm_router.exchange import Answer, Delta, Dialect, Exchange, Finish, Kind, Timing
 from llm_router.fronts.front import JSON, About, Encoder
 from llm_router.fronts.openai import counts, error
@@ -52,20 +52,30 @@ class OpenAIFront(_Embeddings):
     def decode(self, body: bytes) -> Exchange:
         """See `Front.decode`."""
         sent = fields.document(body)
-        listed = sent.get("input")
-        if isinstance(listed, list) and any(isinstance(x, int | list) for x in listed):
-            message = "input: tokens are not supported, send text"
-            raise Refused(Problem(Code.UNSUPPORTED, message, param="input"))
+        if fields.text(sent, "encoding_format", default="float") not in FORMATS:
+            fields.refuse("encoding_format", f"must be one of {', '.join(FORMATS)}")
+        if tokens := _tokens(sent.get("input")):
+            exchange = self._exchange(sent, tokens * ("",))
+            exchange.needs = frozenset({"input"})
+            return exchange
         inputs = fields.strings(sent, "input")
         if not inputs or not all(inputs):
             fields.refuse("input", "must hold at least one text, and none that is empty")
-        if (sent.get("encoding_format") or "float") not in FORMATS:
-            fields.refuse("encoding_format", f"must be one of {', '.join(FORMATS)}")
         return self._exchange(sent, inputs)
 
     def encoder(self, exchange: Exchange, about: About) -> Encoder:
         """See `Front.encoder`."""
         return OpenAIEncoder(exchange)
+
+
+def _tokens(sent: object) -> int:
+    """How many texts are given as tokens, which only a server of this protocol takes; else 0."""
+    if not isinstance(sent, list) or not sent:
+        return 0
+    if all(type(item) is int for item in sent):
+        return 1
+    each = all(isinstance(item, list) and item for item in sent)
+    return len(sent) if each and all(type(x) is int for item in sent for x in item) else 0
 
 
 class OllamaFront(_Embeddings):

@@ -37,13 +37,13 @@ class Encoder(Protocol):
         """A piece of a streamed answer."""
 
     def finish(self, finish: Finish, timing: Timing) -> bytes:
-        """The proper end of a streamed answer."""
+        """The proper end of a streamed answer; not for one that is `sent`."""
 
     def failure(self, problem: Problem) -> bytes:
         """The end of a stream that broke: an error in band, and never the mark of a proper end."""
 
     def whole(self, answer: Answer, timing: Timing) -> bytes:
-        """A whole answer."""
+        """A whole answer; the host's own, where that is in the client's protocol already."""
 
 
 class Front(Protocol):

@@ -1,12 +1,13 @@
 """What the data port answers by itself: which models there are, under the callers' names.
 
-Every answer comes from the routing table alone; no host is asked. What the table does not know (a
-model's size, its family, whether a host has it loaded) is given as empty, never guessed.
+Every answer comes from the routing table and from what the router has learned of its hosts anyway;
+no host is asked. What is not known (a model's size, its family) is given as empty, never guessed.
+An alias is a model like any other.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,8 +22,11 @@ from llm_router.table import Table
 #: The level of Ollama's API that the Ollama fronts speak.
 OLLAMA_API = "0.17.4"
 
-#: What every type of target can do; a host may do more.
+#: What every type of target can do; a host may do more, which is said where it is known.
 CAPABILITIES = ("completion", "tools")
+
+#: What is told of a loaded model, in so far as it is known.
+LOADED = ("size", "size_vram", "expires_at", "context_length")
 
 TEXT = b"text/plain; charset=utf-8"
 
@@ -34,12 +38,17 @@ class Asked:
     Attributes:
         since: Unix time since when this table is in use.
         name: what stands in the path for `{id}`.
+        loaded: the models that some host has loaded, by a name of the callers', and what is known
+            of each, by Ollama's own names.
+        capabilities: what models can do, by a name of the callers', in Ollama's own words.
     """
 
     table: Table
     since: float
     name: str = ""
     body: bytes = b""
+    loaded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    capabilities: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def route(self, model: str) -> Route:
         """The route of a model.
@@ -53,9 +62,9 @@ class Asked:
             raise Refused(Problem(Code.MODEL_NOT_FOUND, message, param="model"))
         return entry.route
 
-    def routes(self) -> list[Route]:
-        """Every route, by the callers' names."""
-        return [self.table.entries[model].route for model in sorted(self.table.entries)]
+    def routes(self) -> list[tuple[str, Route]]:
+        """Every name that callers may use, aliases included, and its route."""
+        return [(name, self.table.entries[name].route) for name in sorted(self.table.entries)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +83,32 @@ class List:
 
 def models(asked: Asked) -> bytes:
     """GET /v1/models."""
-    listed = [_model(route, asked) for route in asked.routes()]
+    listed = [_model(name, asked) for name, _ in asked.routes()]
     return orjson.dumps({"object": "list", "data": listed})
 
 
 def model(asked: Asked) -> bytes:
     """GET /v1/models/{id}."""
-    return orjson.dumps(_model(asked.route(asked.name), asked))
+    asked.route(asked.name)
+    return orjson.dumps(_model(asked.name, asked))
 
 
-def _model(route: Route, asked: Asked) -> dict[str, Any]:
+def _model(name: str, asked: Asked) -> dict[str, Any]:
     created = int(asked.since)
-    return {"id": route.model, "object": "model", "created": created, "owned_by": "llm-router"}
+    return {"id": name, "object": "model", "created": created, "owned_by": "llm-router"}
 
 
 def tags(asked: Asked) -> bytes:
     """GET /api/tags."""
-    return orjson.dumps({"models": [_tag(route, asked) for route in asked.routes()]})
+    since = _date(asked.since)
+    return orjson.dumps({"models": [_tag(*of) | {"modified_at": since} for of in asked.routes()]})
 
 
-def _tag(route: Route, asked: Asked) -> dict[str, Any]:
+def _tag(name: str, route: Route) -> dict[str, Any]:
     # NB: clients compare digests to see a change; this one changes with the resource.
     told = f"{route.uid}/{route.generation}".encode()
-    return {
-        "name": route.model,
-        "model": route.model,
-        "modified_at": _date(asked.since),
-        "size": 0,
-        "digest": hashlib.sha256(told).hexdigest(),
-        "details": _details(),
-    }
+    digest = hashlib.sha256(told).hexdigest()
+    return {"name": name, "model": name, "size": 0, "digest": digest, "details": _details()}
 
 
 def _details() -> dict[str, Any]:
@@ -117,8 +122,14 @@ def _date(seconds: float) -> str:
 
 
 def running(asked: Asked) -> bytes:
-    """GET /api/ps. What is loaded only a host knows, and none is asked."""
-    return orjson.dumps({"models": []})
+    """GET /api/ps: the models that a host was last seen to have loaded."""
+    models = []
+    for name, route in asked.routes():
+        known = asked.loaded.get(name, asked.loaded.get(route.model))
+        if known is not None:
+            told = {field: known[field] for field in LOADED if known.get(field) is not None}
+            models.append(_tag(name, route) | told)
+    return orjson.dumps({"models": models})
 
 
 def version(asked: Asked) -> bytes:
@@ -134,6 +145,7 @@ def show(asked: Asked) -> bytes:
     if not named:
         fields.refuse("model", "is required")
     route = asked.route(named)
+    known = asked.capabilities.get(named) or asked.capabilities.get(route.model)
     return orjson.dumps(
         {
             "license": "",
@@ -142,7 +154,7 @@ def show(asked: Asked) -> bytes:
             "template": "",
             "details": _details(),
             "model_info": {},
-            "capabilities": CAPABILITIES,
+            "capabilities": known or CAPABILITIES,
             "modified_at": _date(asked.since),
         }
     )

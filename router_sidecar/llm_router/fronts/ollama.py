@@ -6,9 +6,10 @@ are the default; the last line has `done: true`. A broken stream ends with a lin
 
 import base64
 import binascii
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -31,11 +32,14 @@ from llm_router.fronts.front import NDJSON, About, Encoder
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 
-#: Fields of /api/generate that no other protocol can say.
-PROMPT_ONLY = ("suffix", "template", "context")
+#: Those whose turn may be no more than a text.
+TURNS = frozenset({"system", "user", "assistant"})
 
-#: Features of either request that only Ollama itself has.
-NEEDS = ("logprobs", "_debug_render_only", "width", "height", "steps")
+#: Fields that ask for no more than text.
+SIMPLE = frozenset("model messages prompt system stream options".split())
+
+#: Features that no other protocol has words for.
+NEEDS = ("suffix", "template", "context", "_debug_render_only", "width", "height", "steps")
 
 
 class ChatFront:
@@ -47,9 +51,7 @@ class ChatFront:
     def decode(self, body: bytes) -> Exchange:
         """See `Front.decode`."""
         sent = fields.document(body)
-        listed = fields.objects(sent, "messages")
-        messages = tuple(_message(item, f"messages[{i}].") for i, item in enumerate(listed))
-        return _exchange(sent, Kind.CHAT, messages)
+        return _exchange(sent, Kind.CHAT, _messages(sent))
 
     def encoder(self, exchange: Exchange, about: About) -> Encoder:
         """See `Front.encoder`."""
@@ -86,31 +88,46 @@ class GenerateFront:
 
 
 def _exchange(sent: dict[str, Any], kind: Kind, messages: tuple[Message, ...]) -> Exchange:
-    keep_alive = sent.get("keep_alive")
-    if keep_alive is not None and not _duration(keep_alive):
-        fields.refuse("keep_alive", "must be a number of seconds or a duration such as 5m")
-    think = sent.get("think")
-    if think is not None and not isinstance(think, bool | str):
-        fields.refuse("think", f"must be true, false or a level, is {fields.kind(think)}")
-    output = sent.get("format") or None
-    if output is not None and output != "json" and not isinstance(output, dict):
-        fields.refuse("format", 'must be "json" or a JSON Schema')
-    return Exchange(
+    options = fields.mapping(sent, "options")
+    exchange = Exchange(
         kind=kind,
         dialect=Dialect.OLLAMA,
         body=sent,
         model=fields.required(sent, "model"),
         stream=fields.flag(sent, "stream", default=True),
         messages=messages,
-        raw=fields.flag(sent, "raw", default=False),
-        prompt_only={name: sent[name] for name in PROMPT_ONLY if sent.get(name)},
-        sampling=_sampling(fields.mapping(sent, "options")),
-        tools=tuple(fields.objects(sent, "tools")),
-        format=output,
-        think=think,
-        keep_alive=keep_alive,
-        needs=frozenset(name for name in NEEDS if sent.get(name)),
+        sampling=_sampling(options),
     )
+    pictured = any(message.images for message in messages)
+    if pictured or not sent.keys() <= SIMPLE:
+        needs = _features(sent, exchange)
+        exchange.needs = frozenset({*needs, "images"} if pictured else needs)
+    return exchange
+
+
+def _features(sent: dict[str, Any], exchange: Exchange) -> set[str]:
+    """What goes beyond text: read into the exchange; given is what a target must know of."""
+    needs = {name for name in NEEDS if sent.get(name)}
+    exchange.keep_alive = keep_alive = sent.get("keep_alive")
+    if keep_alive is not None and not _duration(keep_alive):
+        fields.refuse("keep_alive", "must be a number of seconds or a duration such as 5m")
+    exchange.think = think = sent.get("think")
+    if think is not None and not isinstance(think, bool | str):
+        fields.refuse("think", f"must be true, false or a level, is {fields.kind(think)}")
+    exchange.format = output = sent.get("format") or None
+    if output is not None:
+        if output != "json" and not isinstance(output, dict):
+            fields.refuse("format", 'must be "json" or a JSON Schema')
+        needs.add("format")
+    exchange.raw = fields.flag(sent, "raw", default=False)
+    if exchange.raw and (output or any(m.images or m.role == "system" for m in exchange.messages)):
+        # A prompt that goes as it is has no place for more elsewhere.
+        needs.add("raw")
+    exchange.tools = tuple(fields.objects(sent, "tools"))
+    if fields.flag(sent, "logprobs", default=False):
+        exchange.logprobs = fields.natural(sent, "top_logprobs") or 0
+        needs.add("logprobs")
+    return needs
 
 
 def _duration(value: object) -> bool:
@@ -119,20 +136,34 @@ def _duration(value: object) -> bool:
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
+#: Option -> what it sets.
+SAMPLING: fields.Readers = {
+    "num_predict": ("max_tokens", fields.integer),
+    "temperature": ("temperature", fields.number),
+    "top_p": ("top_p", fields.number),
+    "top_k": ("top_k", fields.integer),
+    "min_p": ("min_p", fields.number),
+    "seed": ("seed", fields.integer),
+    "stop": ("stop", fields.strings),
+    "presence_penalty": ("presence_penalty", fields.number),
+    "frequency_penalty": ("frequency_penalty", fields.number),
+    "repeat_penalty": ("repeat_penalty", fields.number),
+}
+
+
 def _sampling(options: dict[str, Any]) -> Sampling:
-    path = "options."
-    return Sampling(
-        max_tokens=fields.integer(options, "num_predict", path=path),
-        temperature=fields.number(options, "temperature", path=path),
-        top_p=fields.number(options, "top_p", path=path),
-        top_k=fields.integer(options, "top_k", path=path),
-        min_p=fields.number(options, "min_p", path=path),
-        seed=fields.integer(options, "seed", path=path),
-        stop=fields.strings(options, "stop", path=path),
-        presence_penalty=fields.number(options, "presence_penalty", path=path),
-        frequency_penalty=fields.number(options, "frequency_penalty", path=path),
-        repeat_penalty=fields.number(options, "repeat_penalty", path=path),
-    )
+    return cast(Sampling, fields.read(options, SAMPLING, path="options."))
+
+
+def _messages(sent: dict[str, Any]) -> tuple[Message, ...]:
+    messages = []
+    for index, item in enumerate(fields.objects(sent, "messages")):
+        role, content = item.get("role"), item.get("content")
+        if len(item) == 2 and type(content) is str and type(role) is str and role in TURNS:
+            messages.append(Message(role=role, text=content))
+        else:
+            messages.append(_message(item, f"messages[{index}]."))
+    return tuple(messages)
 
 
 def _images(of: dict[str, Any], path: str) -> tuple[str, ...]:
@@ -176,8 +207,22 @@ def _error(problem: Problem) -> bytes:
     return orjson.dumps({"error": problem.message})
 
 
+#: The millisecond that was written last, and how.
+_last = (0, "")
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    """The time as Ollama writes it; lines of one millisecond share it."""
+    global _last
+    now = int(time.time() * 1000)
+    if now != _last[0]:
+        _last = now, written(now / 1000)
+    return _last[1]
+
+
+def written(seconds: float) -> str:
+    """A time as Ollama writes it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 class OllamaEncoder:
@@ -186,11 +231,18 @@ class OllamaEncoder:
     def __init__(self, model: str, *, chat: bool) -> None:
         self._model = model
         self._chat = chat
+        # NB: everything but the time and the text is the same in each line, so it is encoded once.
+        self._before = orjson.dumps({"model": model})[:-1] + b',"created_at":"'
+        self._text = b'","message":{"role":"assistant","content":' if chat else b'","response":'
+        self._after = b'},"done":false}\n' if chat else b',"done":false}\n'
 
     def delta(self, delta: Delta) -> bytes:
         """See `Encoder.delta`."""
-        chunk = self._chunk(delta.text, delta.thinking, delta.calls, extras=delta.extras)
-        return orjson.dumps(chunk | {"done": False}) + b"\n"
+        if delta.thinking or delta.calls or delta.extras:
+            chunk = self._chunk(delta.text, delta.thinking, delta.calls, extras=delta.extras)
+            return orjson.dumps(chunk | {"done": False}) + b"\n"
+        text = orjson.dumps(delta.text)
+        return self._before + _now().encode() + self._text + text + self._after
 
     def finish(self, finish: Finish, timing: Timing) -> bytes:
         """See `Encoder.finish`."""
@@ -203,6 +255,8 @@ class OllamaEncoder:
 
     def whole(self, answer: Answer, timing: Timing) -> bytes:
         """See `Encoder.whole`."""
+        if answer.finish.whole is not None:
+            return answer.finish.whole
         chunk = self._chunk(answer.text, answer.thinking, answer.calls, extras=answer.extras)
         return orjson.dumps(chunk | _end(answer.finish, timing))
 

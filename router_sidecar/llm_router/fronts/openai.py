@@ -5,12 +5,13 @@ usage chunk only when asked for, and `[DONE]`. A broken stream ends with an erro
 `[DONE]`.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import orjson
 
 from llm_router import fields
-from llm_router.errors import Code, Problem, Refused
+from llm_router.errors import Code, Problem
 from llm_router.exchange import (
     Answer,
     Call,
@@ -29,6 +30,9 @@ from llm_router.fronts.front import SSE, About, Encoder
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
+#: Those whose turn may be no more than a text.
+TURNS = frozenset({"system", "user", "assistant"})
+
 #: Problem -> OpenAI's error type; the official client maps the status to its exception classes.
 ERROR_TYPE = {
     Code.FORBIDDEN: "permission_error",
@@ -42,13 +46,25 @@ ERROR_TYPE = {
     Code.TIMEOUT: "timeout",
 }
 
-#: Features that ask for more than text, tools, thinking and structure; a target refuses what it
-#: lacks.
-NEEDS = ("logprobs", "audio", "prediction", "web_search_options", "functions")
+#: Fields that ask for no more than text.
+SIMPLE = frozenset(
+    "model messages stream max_tokens max_completion_tokens temperature top_p top_k min_p seed "
+    "stop presence_penalty frequency_penalty repetition_penalty user store metadata".split()
+)
+
+#: Features that only a server of this protocol may have, in so far as they are asked for.
+NEEDS = ("audio", "prediction", "web_search_options", "functions", "function_call")
+
+#: The same of an earlier turn.
+TURN_NEEDS = ("audio", "function_call")
 
 
 class ChatFront:
-    """POST /v1/chat/completions."""
+    """POST /v1/chat/completions.
+
+    Several answers (`n`) are a feature like any other: a server of this protocol gives them,
+    streamed and not, as its streams are joined choice by choice; other targets lack it.
+    """
 
     name = "openai_chat"
     stream_type = SSE
@@ -56,28 +72,21 @@ class ChatFront:
     def decode(self, body: bytes) -> Exchange:
         """See `Front.decode`."""
         sent = fields.document(body)
-        model = fields.required(sent, "model")
-        listed = fields.objects(sent, "messages")
-        if not listed:
-            fields.refuse("messages", "must hold at least one message")
-        if fields.integer(sent, "n") not in (None, 1):
-            fields.refuse("n", "only 1 answer per request is supported")
-        options = fields.mapping(sent, "stream_options")
-        effort = fields.text(sent, "reasoning_effort") or None
-        return Exchange(
+        needs: set[str] = set()
+        exchange = Exchange(
             kind=Kind.CHAT,
             dialect=Dialect.OPENAI,
             body=sent,
-            model=model,
+            model=fields.required(sent, "model"),
             stream=fields.flag(sent, "stream", default=False),
-            messages=tuple(_message(item, f"messages[{i}].") for i, item in enumerate(listed)),
+            messages=_messages(sent, needs),
             sampling=sampling(sent),
-            tools=tuple(fields.objects(sent, "tools")) if sent.get("tool_choice") != "none" else (),
-            format=_format(sent),
-            think=False if effort == "none" else effort,
-            needs=frozenset(name for name in NEEDS if sent.get(name)),
-            include_usage=fields.flag(options, "include_usage", default=False),
         )
+        if not sent.keys() <= SIMPLE:
+            _features(sent, exchange, needs)
+        if needs:
+            exchange.needs = frozenset(needs)
+        return exchange
 
     def encoder(self, exchange: Exchange, about: About) -> Encoder:
         """See `Front.encoder`."""
@@ -88,23 +97,76 @@ class ChatFront:
         return orjson.dumps({"error": error(problem)})
 
 
+#: Sampling field -> what it sets; the newer name of the limit on tokens goes before the older.
+SAMPLING: fields.Readers = {
+    "max_completion_tokens": ("limit", fields.natural),
+    "max_tokens": ("max_tokens", fields.natural),
+    "temperature": ("temperature", fields.number),
+    "top_p": ("top_p", fields.number),
+    "top_k": ("top_k", fields.integer),
+    "min_p": ("min_p", fields.number),
+    "seed": ("seed", fields.integer),
+    "stop": ("stop", fields.strings),
+    "presence_penalty": ("presence_penalty", fields.number),
+    "frequency_penalty": ("frequency_penalty", fields.number),
+    "repetition_penalty": ("repeat_penalty", fields.number),
+}
+
+
 def sampling(sent: dict[str, Any]) -> Sampling:
     """The sampling fields, which chat and text completion share."""
-    limit = fields.integer(sent, "max_completion_tokens", minimum=0)
-    if limit is None:
-        limit = fields.integer(sent, "max_tokens", minimum=0)
-    return Sampling(
-        max_tokens=limit,
-        temperature=fields.number(sent, "temperature"),
-        top_p=fields.number(sent, "top_p"),
-        top_k=fields.integer(sent, "top_k"),
-        min_p=fields.number(sent, "min_p"),
-        seed=fields.integer(sent, "seed"),
-        stop=fields.strings(sent, "stop"),
-        presence_penalty=fields.number(sent, "presence_penalty"),
-        frequency_penalty=fields.number(sent, "frequency_penalty"),
-        repeat_penalty=fields.number(sent, "repetition_penalty"),
-    )
+    found = fields.read(sent, SAMPLING)
+    if "limit" in found:
+        found["max_tokens"] = found.pop("limit")
+    return cast(Sampling, found)
+
+
+def usage_wanted(sent: dict[str, Any]) -> bool:
+    """Whether a stream is to end with a usage chunk."""
+    options = fields.mapping(sent, "stream_options")
+    return fields.flag(options, "include_usage", default=False, path="stream_options.")
+
+
+def several(sent: dict[str, Any]) -> bool:
+    """Whether more than one answer is asked for."""
+    return (fields.integer(sent, "n", minimum=1) or 1) > 1
+
+
+def _features(sent: dict[str, Any], exchange: Exchange, needs: set[str]) -> None:
+    """What goes beyond text: read into the exchange, or noted as needed."""
+    exchange.include_usage = usage_wanted(sent)
+    tools, choice = fields.objects(sent, "tools"), sent.get("tool_choice")
+    if tools and choice != "none":
+        exchange.tools = tuple(tools)
+        if any(tool.get("type", "function") != "function" for tool in tools):
+            needs.add("tools")
+        if choice is not None and choice != "auto":
+            # NB: «required» and a function's name are a promise; a host that ignores it breaks it.
+            needs.add("tool_choice")
+    exchange.format = _format(sent)
+    if exchange.format is not None:
+        needs.add("response_format")
+    exchange.think = _think(sent)
+    if fields.flag(sent, "logprobs", default=False):
+        exchange.logprobs = fields.natural(sent, "top_logprobs") or 0
+        needs.add("logprobs")
+    if several(sent):
+        needs.add("n")
+    needs.update(name for name in NEEDS if sent.get(name))
+    if sent.get("modalities") not in (None, ["text"]):
+        needs.add("modalities")
+
+
+def _think(sent: dict[str, Any]) -> bool | str | None:
+    """How much to think: OpenAI's level, else the switch that other servers have."""
+    effort = fields.text(sent, "reasoning_effort") or None
+    switch = fields.mapping(sent, "chat_template_kwargs").get("enable_thinking")
+    if effort == "none" or switch is False:
+        return False
+    other = sent.get("think")
+    if effort is None and switch is None and isinstance(other, bool | str):
+        return None if other == "" else other
+    return effort or (True if switch is True else None)
 
 
 def _format(sent: dict[str, Any]) -> str | dict[str, Any] | None:
@@ -121,14 +183,34 @@ def _format(sent: dict[str, Any]) -> str | dict[str, Any] | None:
             fields.refuse("response_format.type", f"{other!r} is not a known format")
 
 
-def _message(item: dict[str, Any], path: str) -> Message:
+def _messages(sent: dict[str, Any], needs: set[str]) -> tuple[Message, ...]:
+    listed = sent.get("messages")
+    if type(listed) is not list or not listed:
+        fields.objects(sent, "messages")
+        fields.refuse("messages", "must hold at least one message")
+    messages = []
+    for index, item in enumerate(listed):
+        if type(item) is not dict:
+            fields.listed(listed, "messages")
+        role, content = item.get("role"), item.get("content")
+        if len(item) == 2 and type(content) is str and type(role) is str and role in TURNS:
+            messages.append(Message(role=role, text=content))
+        else:
+            messages.append(_message(item, f"messages[{index}].", needs))
+    return tuple(messages)
+
+
+def _message(item: dict[str, Any], path: str, needs: set[str]) -> Message:
     role = fields.required(item, "role", path=path)
     if role not in ROLES:
         fields.refuse(f"{path}role", f"must be one of {', '.join(sorted(ROLES))}, is {role!r}")
-    text, images = _content(item.get("content"), f"{path}content")
+    text, images = _content(item.get("content"), f"{path}content", needs)
     calls = []
     for index, call in enumerate(fields.objects(item, "tool_calls", path=path)):
         at = f"{path}tool_calls[{index}]."
+        if call.get("type", "function") != "function":
+            needs.add("tools")
+            continue
         function = fields.mapping(call, "function", path=at)
         calls.append(
             Call(
@@ -137,10 +219,11 @@ def _message(item: dict[str, Any], path: str) -> Message:
                 arguments=fields.text(function, "arguments", path=f"{at}function.") or "{}",
             )
         )
-    thinking = item.get("reasoning") or item.get("reasoning_content")
+    needs.update(name for name in TURN_NEEDS if item.get(name))
+    thinking = item.get("reasoning") or item.get("reasoning_content") or item.get("thinking")
     return Message(
         role="system" if role == "developer" else "tool" if role == "function" else role,
-        text=text,
+        text=text or fields.text(item, "refusal", path=path),
         thinking=thinking if isinstance(thinking, str) else "",
         images=images,
         calls=tuple(calls),
@@ -149,23 +232,28 @@ def _message(item: dict[str, Any], path: str) -> Message:
     )
 
 
-def _content(content: object, path: str) -> tuple[str, tuple[str, ...]]:
-    """The text and the images of a message's content, which is a string or a list of parts."""
+def _content(content: object, path: str, needs: set[str]) -> tuple[str, tuple[str, ...]]:
+    """The text and the images of a message's content, which is a string or a list of parts.
+
+    A part of another type is a need: only a server of this protocol may know it.
+    """
     if content is None or isinstance(content, str):
         return content or "", ()
     texts: list[str] = []
     images: list[str] = []
     for index, part in enumerate(fields.listed(content, path)):
         at = f"{path}[{index}]."
-        match part.get("type"):
-            case "text" | "refusal":
-                texts.append(fields.text(part, part["type"], path=at))
+        match fields.required(part, "type", path=at):
+            case "text" | "refusal" as name:
+                texts.append(fields.text(part, name, path=at))
             case "image_url":
                 url = fields.mapping(part, "image_url", path=at)
-                images.append(_image(fields.required(url, "url", path=f"{at}image_url.")))
+                image = _image(fields.required(url, "url", path=f"{at}image_url."))
+                # NB: no other host fetches a URL.
+                needs.add("image_url.url" if ":" in image[:10] else "image_url")
+                images.append(image)
             case other:
-                message = f"{at}type: content of type {other!r} is not supported"
-                raise Refused(Problem(Code.UNSUPPORTED, message, param=f"{at}type"))
+                needs.add(f"content.{other[:40]}")
     return "".join(texts), tuple(images)
 
 
@@ -200,10 +288,13 @@ class ChatEncoder:
         chunk = orjson.dumps(self._head | {"object": "chat.completion.chunk"})
         # NB: everything but the text is the same in each chunk, so it is encoded once.
         self._before = b"data: " + chunk[:-1] + b',"choices":[{"index":0,"delta":'
-        self._after = b',"finish_reason":null}]}\n\n'
+        self._text = self._before + b'{"content":'
 
     def delta(self, delta: Delta) -> bytes:
         """See `Encoder.delta`."""
+        plain = not (delta.thinking or delta.calls or delta.extras or delta.fragments)
+        if plain and self._begun:
+            return self._text + orjson.dumps(delta.text) + b'},"finish_reason":null}]}\n\n'
         piece: dict[str, Any] = {}
         if not self._begun:
             self._begun = True
@@ -219,7 +310,17 @@ class ChatEncoder:
                 for offset, call in enumerate(delta.calls)
             ]
             self._called += len(delta.calls)
-        return self._before + orjson.dumps(piece) + self._after
+        elif delta.fragments:
+            # NB: a host that gives no index gives calls whole.
+            piece["tool_calls"] = [
+                {"index": self._called + offset, **fragment}
+                for offset, fragment in enumerate(delta.fragments)
+            ]
+            self._called += len(delta.fragments)
+        rest = b',"finish_reason":null}]}\n\n'
+        if delta.extras:
+            rest = b',"logprobs":' + orjson.dumps(_logprobs(delta.extras)) + rest
+        return self._before + orjson.dumps(piece) + rest
 
     def finish(self, finish: Finish, timing: Timing) -> bytes:
         """See `Encoder.finish`."""
@@ -239,6 +340,8 @@ class ChatEncoder:
 
     def whole(self, answer: Answer, timing: Timing) -> bytes:
         """See `Encoder.whole`."""
+        if answer.finish.whole is not None:
+            return answer.finish.whole
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
         if not answer.calls:
             message["content"] = answer.text
@@ -248,6 +351,8 @@ class ChatEncoder:
             message["tool_calls"] = [_call(call) for call in answer.calls]
         reason = self._reason(answer.finish, called=bool(answer.calls))
         choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
+        if answer.extras:
+            choice["logprobs"] = _logprobs(answer.extras)
         whole = self._head | {"object": "chat.completion", "choices": [choice]}
         usage = counts(answer.finish.usage)
         return orjson.dumps(whole | {"usage": usage} if usage is not None else whole)
@@ -262,6 +367,19 @@ class ChatEncoder:
 def event(chunk: dict[str, Any]) -> bytes:
     """One server-sent event."""
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _logprobs(extras: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Log probabilities with every field that OpenAI's clients read unchecked."""
+    told = extras.get("logprobs")
+    if told is None:
+        return None
+    content = [{"bytes": None, **entry, "top_logprobs": _others(entry)} for entry in told]
+    return {"content": content, "refusal": None}
+
+
+def _others(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"bytes": None, **other} for other in entry.get("top_logprobs") or ()]
 
 
 def _call(call: Call) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 `backend` is the type of host that answered. Streams are lines of JSON, as Ollama's.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -26,6 +26,13 @@ from llm_router.exchange import (
 from llm_router.fronts.front import NDJSON, About, Encoder
 
 KNOWN = frozenset({"model", "prompt", "system", "temperature", "max_tokens", "stream", "stop"})
+
+
+SAMPLING: fields.Readers = {
+    "max_tokens": ("max_tokens", fields.natural),
+    "temperature": ("temperature", fields.number),
+    "stop": ("stop", fields.strings),
+}
 
 
 class GenerateFront:
@@ -50,11 +57,7 @@ class GenerateFront:
             model=model,
             stream=fields.flag(sent, "stream", default=False),
             messages=(*messages, Message(role="user", text=prompt)),
-            sampling=Sampling(
-                max_tokens=fields.integer(sent, "max_tokens", minimum=0),
-                temperature=fields.number(sent, "temperature"),
-                stop=fields.strings(sent, "stop"),
-            ),
+            sampling=cast(Sampling, fields.read(sent, SAMPLING)),
             # NB: a thinking model would put its whole answer in `thinking` and leave the response
             # empty.
             think=False,

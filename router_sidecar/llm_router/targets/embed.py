@@ -4,14 +4,18 @@ The decoder waits for the whole body, so the answer's only event is its end, wit
 stops a stream that breaks stops this as well: a body that is cut is no JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from llm_contract import Parameters
 from llm_router.exchange import Dialect, Event, Exchange, Finish, Reason, Usage
 from llm_router.targets.target import broken, count, parsed
 
 #: Bytes of an answer; a thousand vectors of 4096 numbers, written at length, have as many.
 MAX_BODY = 96 * 1024 * 1024
+
+#: The largest number of 32 bits.
+MAX_FLOAT32 = 3.4028234663852886e38
 
 #: Client fields of either family that an exchange carries, or that mean nothing to other hosts.
 CARRIED = frozenset("model input prompt dimensions encoding_format keep_alive".split())
@@ -27,6 +31,15 @@ def dropped(exchange: Exchange) -> tuple[str, ...]:
         # What every host does that is not told otherwise.
         asked.discard("truncate")
     return tuple(sorted(asked - CARRIED))
+
+
+def parameters(of: Parameters, names: frozenset[str]) -> Parameters:
+    """Those of a route's parameters that an embedding has."""
+    return Parameters(defaults=_named(of.defaults, names), overrides=_named(of.overrides, names))
+
+
+def _named(values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def of_ollama(reply: dict[str, Any]) -> tuple[Vectors, Usage]:
@@ -55,6 +68,7 @@ class EmbedDecoder:
         self.started = False
         self.done = False
         self._wanted = len(exchange.inputs)
+        self._packed = exchange.body.get("encoding_format") == "base64"
         self._read = read
         self._parts: list[bytes] = []
         self._size = 0
@@ -70,6 +84,8 @@ class EmbedDecoder:
         vectors, usage = self._read(parsed(b"".join(self._parts)))
         if len(vectors) != self._wanted or not all(map(_numbers, vectors)):
             raise broken(f"sent no {self._wanted} vectors of numbers")
+        if self._packed and not all(map(_narrow, vectors)):
+            raise broken("sent numbers that base64, which is float32, has no room for")
         self.started = self.done = True
         return [Finish(Reason.STOP, usage, vectors=vectors)]
 
@@ -78,11 +94,16 @@ def _numbers(vector: object) -> bool:
     return isinstance(vector, list) and all(type(x) in (float, int) for x in vector)
 
 
+def _narrow(vector: list[float]) -> bool:
+    return all(-MAX_FLOAT32 <= x <= MAX_FLOAT32 for x in vector)
+
+
 def native(exchange: Exchange, dialect: Dialect) -> dict[str, Any]:
     """The body to begin with: the client's own where host and client speak one protocol."""
     body = dict(exchange.body) if exchange.dialect is dialect else {}
     body.pop("prompt", None)
-    body["input"] = list(exchange.inputs)
+    if body.get("input") is None:
+        body["input"] = list(exchange.inputs)
     if exchange.dimensions is not None:
         body["dimensions"] = exchange.dimensions
     return body

@@ -7,22 +7,34 @@ id but the one it was started with makes it load, or download, another model; a 
 failure before the first token.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
 
-from llm_contract import Defaults
 from llm_router.errors import AttemptFailed, Cause, Code, Problem, Refused
-from llm_router.exchange import Dialect, Exchange, Kind
-from llm_router.targets.chat import ChatDecoder, dropped_ollama, dropped_openai, lacking, written
-from llm_router.targets.target import Decoder, Outgoing, called, cause_of, error_text
+from llm_router.exchange import NOTHING, Dialect, Exchange, Kind
+from llm_router.targets.chat import (
+    ChatDecoder,
+    dropped_ollama,
+    dropped_openai,
+    fill,
+    lacking,
+    settle,
+    written,
+)
+from llm_router.targets.target import Decoder, Outgoing, Terms, called, cause_of, error_text
 
 #: Tokens at most when neither the request nor the route says: without a number the server stops at
 #: 512.
 UNLIMITED_TOKENS = 32_768
 
 #: OpenAI fields the server reads as they are.
-PASSED = frozenset({"logit_bias", "role_mapping", "chat_template_kwargs", "num_draft_tokens"})
+PASSED = frozenset({"logit_bias", "role_mapping", "num_draft_tokens"})
+
+#: The client's words for how much to think, which become arguments of the chat template.
+THINK = frozenset({"chat_template_kwargs", "reasoning_effort", "think"})
 
 #: The same of a text completion, to which no chat template is applied.
 PASSED_PROMPT = frozenset({"logit_bias", "num_draft_tokens"})
@@ -41,39 +53,37 @@ class MlxTarget:
         """See `Target.lacks`."""
         if exchange.kind is Kind.EMBED:
             return "embeddings"
-        if exchange.format is not None:
-            # NB: the server ignores response_format in silence, which would be an answer of the
-            # wrong shape.
-            return "response_format" if exchange.dialect is Dialect.OPENAI else "format"
-        if any(message.images for message in exchange.messages):
-            return "image_url" if exchange.dialect is Dialect.OPENAI else "images"
-        return lacking(exchange)
+        # NB: the server ignores response_format and tool_choice in silence, and leaves log
+        # probabilities out of a stream; an answer without them would look like one with.
+        return lacking(exchange, NOTHING)
 
-    def encode(self, exchange: Exchange, *, model: str, defaults: Defaults) -> Outgoing:
+    def encode(self, exchange: Exchange, terms: Terms) -> Outgoing:
         """See `Target.encode`."""
-        body: dict[str, Any] = {
-            "model": model,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **_sampling(exchange, defaults),
-        }
+        body = _sampling(exchange)
+        reader: Callable[[], Decoder] = ChatDecoder
         if exchange.raw:
             # `raw` means no chat template, which is what text completion is here.
+            path = b"/v1/completions"
             body["prompt"] = exchange.messages[-1].text
-            body |= _passed(exchange, PASSED_PROMPT)
-            return Outgoing(b"/v1/completions", orjson.dumps(body), _dropped(exchange))
-        # NB: a prompt goes to chat, because Ollama applies the chat template to it as well.
-        body["messages"] = [written(message) for message in exchange.messages]
-        if exchange.tools:
-            body["tools"] = list(exchange.tools)
-        if isinstance(exchange.think, bool):
-            body["chat_template_kwargs"] = {"enable_thinking": exchange.think}
-        body |= _passed(exchange, PASSED)
-        return Outgoing(b"/v1/chat/completions", orjson.dumps(body), _dropped(exchange))
-
-    def decoder(self) -> Decoder:
-        """See `Target.decoder`."""
-        return ChatDecoder()
+        else:
+            # NB: a prompt goes to chat, because Ollama applies the chat template to it as well.
+            path = b"/v1/chat/completions"
+            body["messages"] = [written(message) for message in exchange.messages]
+            if exchange.tools:
+                body["tools"] = list(exchange.tools)
+            if template := _template(exchange):
+                body["chat_template_kwargs"] = template
+        if exchange.dialect is Dialect.OPENAI:
+            _pass(exchange, body)
+            if exchange.stream:
+                reader = partial(ChatDecoder, fragments=True)
+        fill(body, terms.parameters)
+        settle(body, terms.defaults)
+        _limit(body)
+        body["model"] = terms.model
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+        return Outgoing(path, orjson.dumps(body), reader, _dropped(exchange))
 
     def refusal(self, status: int, body: bytes) -> AttemptFailed:
         """See `Target.refusal`."""
@@ -108,46 +118,53 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def _sampling(exchange: Exchange, defaults: Defaults) -> dict[str, Any]:
-    sampling = exchange.sampling
-    limit = sampling.max_tokens
-    if limit is None:
-        limit = defaults.max_tokens if defaults.max_tokens is not None else UNLIMITED_TOKENS
-    temperature = sampling.temperature
-    values: dict[str, Any] = {
-        # NB: -1 and -2 are Ollama's «no limit»; a negative number closes the connection here.
-        "max_tokens": UNLIMITED_TOKENS if limit < 0 else limit,
-        "temperature": defaults.temperature if temperature is None else temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "seed": sampling.seed,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "repetition_penalty": sampling.repeat_penalty,
-        "stop": list(sampling.stop) or None,
-    }
-    sent = {name: value for name, value in values.items() if value is not None}
-    for name, (low, high) in RANGES.items():
-        if name in sent and not low <= sent[name] <= high:
-            message = f"{name}: must be from {low} to {high} for an MLX host, is {sent[name]}"
-            raise Refused(Problem(Code.BAD_REQUEST, message, param=name))
+def _sampling(exchange: Exchange) -> dict[str, Any]:
+    sent: dict[str, Any] = {**exchange.sampling}
+    if "repeat_penalty" in sent:
+        sent["repetition_penalty"] = sent.pop("repeat_penalty")
+    for name, value in sent.items():
+        if name in RANGES:
+            low, high = RANGES[name]
+            if not low <= value <= high:
+                message = f"{name}: must be from {low} to {high} for an MLX host, is {value}"
+                raise Refused(Problem(Code.BAD_REQUEST, message, param=name))
     return sent
 
 
-def _passed(exchange: Exchange, names: frozenset[str]) -> dict[str, Any]:
-    if exchange.dialect is not Dialect.OPENAI:
-        return {}
-    return {k: v for k, v in exchange.body.items() if k in names and v is not None}
+def _limit(body: dict[str, Any]) -> None:
+    """A number of tokens that the server takes."""
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    limit = body.get(name)
+    # NB: -1 and -2 are Ollama's «no limit»; a negative number closes the connection here.
+    if not isinstance(limit, int) or limit < 0:
+        body[name] = UNLIMITED_TOKENS
+
+
+def _pass(exchange: Exchange, body: dict[str, Any]) -> None:
+    for name in PASSED_PROMPT if exchange.raw else PASSED:
+        if (value := exchange.body.get(name)) is not None:
+            body[name] = value
+
+
+def _template(exchange: Exchange) -> dict[str, Any]:
+    """The client's will to think, as chat templates know it, and its own arguments on top."""
+    think = exchange.think
+    told: dict[str, Any] = {}
+    if isinstance(think, str):
+        told = {"enable_thinking": True, "reasoning_effort": think}
+    elif think is not None:
+        told = {"enable_thinking": think}
+    if exchange.dialect is Dialect.OPENAI:
+        told |= exchange.body.get("chat_template_kwargs") or {}
+    return told
 
 
 def _dropped(exchange: Exchange) -> tuple[str, ...]:
-    if exchange.dialect is Dialect.OPENAI and exchange.raw:
-        return dropped_openai(exchange, kept=PASSED_PROMPT)
     if exchange.dialect is Dialect.OPENAI:
-        kept = PASSED if isinstance(exchange.think, str) else PASSED | {"reasoning_effort"}
-        return dropped_openai(exchange, kept=kept)
+        return dropped_openai(exchange, kept=PASSED_PROMPT if exchange.raw else PASSED | THINK)
+    if exchange.dialect is Dialect.UNIFIED:
+        return ()
     dropped = dropped_ollama(exchange, options=OPTIONS)
-    if isinstance(exchange.think, str):
+    if exchange.raw and exchange.think is not None:
         dropped.add("think")
     return tuple(sorted(dropped))

@@ -5,16 +5,13 @@ token; the stream is lines of JSON; only `done: true` is a proper end; an error 
 line with `error`.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import orjson
 
-from llm_contract import Defaults
 from llm_router.errors import AttemptFailed, Cause
 from llm_router.exchange import (
-    REASONS,
     Call,
     Delta,
     Dialect,
@@ -23,42 +20,34 @@ from llm_router.exchange import (
     Finish,
     Kind,
     Message,
-    Reason,
-    Usage,
 )
 from llm_router.targets import embed
 from llm_router.targets.chat import dropped_openai
+from llm_router.targets.options import EMBED_PARAMETERS, OPTIONS, fill, keep
+from llm_router.targets.relay import OllamaRelay, ended, measured
 from llm_router.targets.target import (
     Decoder,
     Lines,
     Outgoing,
+    Terms,
     broken,
     called,
     cause_of,
-    count,
     error_text,
     parsed,
     word,
 )
+from llm_router.targets.whole import OllamaWhole
 
-#: The exchange's sampling fields -> Ollama's options.
-OPTIONS: Mapping[str, str] = {
-    "max_tokens": "num_predict",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "seed": "seed",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "repeat_penalty": "repeat_penalty",
-}
+#: Of another dialect's needs, those that Ollama has words for.
+ABLE = frozenset({"image_url", "response_format", "logprobs", "suffix"})
 
-#: Fields of a chunk that the canonical events carry; anything else is an extra.
-KNOWN = frozenset(
-    "model created_at message response thinking tool_calls done done_reason total_duration "
-    "load_duration prompt_eval_count prompt_eval_duration eval_count eval_duration".split()
-)
+#: OpenAI fields that `_translated` carries over besides the common ones.
+CARRIED = frozenset({"reasoning_effort", "think", "logprobs", "top_logprobs"})
+CARRIED_PROMPT = frozenset({"logprobs", "suffix"})
+
+#: Levels of thinking that OpenAI's clients have and Ollama refuses.
+LEVEL = {"minimal": "low", "xhigh": "high"}
 
 
 class OllamaTarget:
@@ -66,38 +55,35 @@ class OllamaTarget:
 
     def lacks(self, exchange: Exchange) -> str | None:
         """See `Target.lacks`."""
-        if exchange.dialect is Dialect.OLLAMA:
+        if exchange.dialect is Dialect.OLLAMA or not exchange.needs:
             return None
-        if any(image.startswith("http") for m in exchange.messages for image in m.images):
-            return "image_url"
-        return next(iter(sorted(exchange.needs)), None)
+        missing = exchange.needs - ABLE
+        return min(missing) if missing else None
 
-    def encode(self, exchange: Exchange, *, model: str, defaults: Defaults) -> Outgoing:
+    def encode(self, exchange: Exchange, terms: Terms) -> Outgoing:
         """See `Target.encode`."""
         if exchange.kind is Kind.EMBED:
-            return _embed(exchange, model=model, keep_alive=defaults.keep_alive_seconds)
-        dropped: tuple[str, ...] = ()
-        if exchange.dialect is Dialect.OLLAMA:
-            body = dict(exchange.body)
-        else:
-            body, dropped = _translated(exchange)
-        options = dict(body.get("options") or {})
+            return _embed(exchange, terms)
+        native = exchange.dialect is Dialect.OLLAMA
+        body = {**exchange.body} if native else _translated(exchange)
+        options = {**(body.get("options") or {})}
         if isinstance(options.get("stop"), str):
             # NB: Ollama answers 500 to anything but a list.
             options["stop"] = [options["stop"]]
-        if options.get("num_predict") is None and defaults.max_tokens is not None:
+        fill(body, options, terms)
+        defaults = terms.defaults
+        if defaults.max_tokens is not None and options.get("num_predict") is None:
             options["num_predict"] = defaults.max_tokens
-        if options.get("temperature") is None and defaults.temperature is not None:
+        if defaults.temperature is not None and options.get("temperature") is None:
             options["temperature"] = defaults.temperature
-        if body.get("keep_alive") is None and defaults.keep_alive_seconds is not None:
-            body["keep_alive"] = defaults.keep_alive_seconds
-        body |= {"model": model, "stream": True} | ({"options": options} if options else {})
+        keep(body, options, terms)
+        body["model"] = terms.model
+        body["stream"] = True
         path = b"/api/chat" if exchange.kind is Kind.CHAT else b"/api/generate"
-        return Outgoing(path, orjson.dumps(body), dropped)
-
-    def decoder(self) -> Decoder:
-        """See `Target.decoder`."""
-        return OllamaDecoder()
+        dropped = _dropped(exchange, terms)
+        if not native:
+            return Outgoing(path, orjson.dumps(body), OllamaDecoder, dropped)
+        return Outgoing(path, orjson.dumps(body), partial(_reader, exchange), dropped)
 
     def refusal(self, status: int, body: bytes) -> AttemptFailed:
         """See `Target.refusal`."""
@@ -105,57 +91,88 @@ class OllamaTarget:
         cause = cause_of(status)
         if status == 404:
             cause = Cause.MODEL_MISSING
-        elif status == 400 and "does not support" in text:
+        elif status == 400 and ("does not support" in text or "is not supported" in text):
             cause = Cause.UNSUPPORTED
         return AttemptFailed(cause, called(status, text))
 
 
-def _embed(exchange: Exchange, *, model: str, keep_alive: int | None) -> Outgoing:
+def _reader(exchange: Exchange) -> Decoder:
+    """Of an answer in the client's own protocol."""
+    if exchange.stream:
+        return OllamaRelay(exchange.model)
+    return OllamaDecoder(whole=OllamaWhole(exchange.model))
+
+
+def _embed(exchange: Exchange, terms: Terms) -> Outgoing:
     # NB: Ollama's older route gives vectors as the model made them, the newer one of length 1.
     older = exchange.dialect is Dialect.OLLAMA and "prompt" in exchange.body
-    body = dict(exchange.body) if older else embed.native(exchange, Dialect.OLLAMA)
-    body["model"] = model
-    if body.get("keep_alive") is None and keep_alive is not None:
-        body["keep_alive"] = keep_alive
-    dropped = () if exchange.dialect is Dialect.OLLAMA else embed.dropped(exchange)
+    body = {**exchange.body} if older else embed.native(exchange, Dialect.OLLAMA)
+    options = {**(body.get("options") or {})}
+    fill(body, options, terms, names=EMBED_PARAMETERS)
+    keep(body, options, terms)
+    body["model"] = terms.model
+    dropped = _dropped(exchange, terms)
     path = b"/api/embeddings" if older else b"/api/embed"
     read = embed.of_older_ollama if older else embed.of_ollama
     reader = partial(embed.EmbedDecoder, exchange, read)
-    return Outgoing(path, orjson.dumps(body), dropped, reader)
+    return Outgoing(path, orjson.dumps(body), reader, dropped)
 
 
-def _translated(exchange: Exchange) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Another dialect's request as Ollama's body, and the fields that have no place in it."""
-    sampling = exchange.sampling
-    options: dict[str, Any] = {
-        name: value
-        for ours, name in OPTIONS.items()
-        if (value := getattr(sampling, ours)) is not None
-    }
-    if sampling.stop:
-        options["stop"] = list(sampling.stop)
-    body: dict[str, Any] = {"options": options} if options else {}
+def _translated(exchange: Exchange) -> dict[str, Any]:
+    """Another dialect's request as Ollama's body."""
+    body: dict[str, Any] = {}
+    if exchange.sampling:
+        body["options"] = {OPTIONS[name]: value for name, value in exchange.sampling.items()}
     if exchange.kind is Kind.CHAT:
         body["messages"] = [_message(message) for message in exchange.messages]
     else:
-        body |= {_PROMPT_FIELD[message.role]: message.text for message in exchange.messages}
+        for message in exchange.messages:
+            body[_PROMPT_FIELD[message.role]] = message.text
     if exchange.raw:
-        body["raw"] = True
+        # NB: Ollama looks at a suffix only where it writes the prompt itself.
+        if suffix := exchange.body.get("suffix"):
+            body["suffix"] = suffix
+        else:
+            body["raw"] = True
     if exchange.tools:
         body["tools"] = list(exchange.tools)
     if exchange.format is not None:
         body["format"] = exchange.format
     if exchange.think is not None:
-        body["think"] = exchange.think
-    return body, _dropped(exchange) if exchange.dialect is Dialect.OPENAI else ()
+        level = exchange.think
+        body["think"] = LEVEL.get(level, level) if isinstance(level, str) else level
+    if exchange.logprobs is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = exchange.logprobs
+    return body
 
 
-def _dropped(exchange: Exchange) -> tuple[str, ...]:
-    kept = ("reasoning_effort",) if exchange.kind is Kind.CHAT else ()
-    dropped = set(dropped_openai(exchange, kept=kept))
-    if any(message.tool and message.role != "tool" for message in exchange.messages):
-        dropped.add("messages.name")
-    return tuple(sorted(dropped))
+def _dropped(exchange: Exchange, terms: Terms) -> tuple[str, ...]:
+    if exchange.dialect is Dialect.OPENAI:
+        if exchange.kind is Kind.EMBED:
+            return embed.dropped(exchange)
+        return _dropped_openai(exchange)
+    if terms.num_ctx is not None and exchange.dialect is Dialect.OLLAMA:
+        asked = (exchange.body.get("options") or {}).get("num_ctx")
+        if asked is not None and asked != terms.num_ctx:
+            return ("options.num_ctx",)
+    return ()
+
+
+def _dropped_openai(exchange: Exchange) -> tuple[str, ...]:
+    chat = exchange.kind is Kind.CHAT
+    dropped = dropped_openai(exchange, kept=CARRIED if chat else CARRIED_PROMPT)
+    if "chat_template_kwargs" in dropped and _only_a_switch(exchange):
+        dropped = tuple(name for name in dropped if name != "chat_template_kwargs")
+    for message in exchange.messages:
+        if message.tool and message.role != "tool":
+            return tuple(sorted((*dropped, "messages.name")))
+    return dropped
+
+
+def _only_a_switch(exchange: Exchange) -> bool:
+    """Whether the client's template arguments are but one, which `think` says here."""
+    return set(exchange.body["chat_template_kwargs"]) <= {"enable_thinking"}
 
 
 _PROMPT_FIELD = {"system": "system", "user": "prompt"}
@@ -187,44 +204,50 @@ def _call(call: Call) -> dict[str, Any]:
 class OllamaDecoder:
     """Lines of JSON -> events."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_called", "_lines", "_whole", "done", "started")
+
+    def __init__(self, *, whole: OllamaWhole | None = None) -> None:
+        """Read an answer; `whole` is where it is joined too, in the client's own protocol."""
         self.started = False
         self.done = False
         self._lines = Lines()
         self._called = 0
+        self._whole = whole
 
     def feed(self, data: bytes) -> list[Event]:
         """See `Decoder.feed`."""
         events: list[Event] = []
         for line in self._lines.feed(data):
             if line and not line.isspace():
-                events.extend(self._line(line))
+                self._line(line, events)
         return events
 
-    def _line(self, line: bytes) -> list[Event]:
+    def _line(self, line: bytes, events: list[Event]) -> None:
         if self.done:
             raise broken("went on after done")
         chunk = parsed(line)
         if chunk.get("error") is not None:
             raise AttemptFailed(Cause.BROKEN_STREAM, f"the host broke off: {error_text(line)}")
-        message = chunk.get("message") or {}
-        text = message.get("content") or chunk.get("response") or ""
-        thinking = message.get("thinking") or chunk.get("thinking") or ""
-        if not (isinstance(text, str) and isinstance(thinking, str)):
+        piece = chunk.get("message") or chunk
+        text = piece.get("content") or chunk.get("response") or ""
+        thinking = piece.get("thinking") or ""
+        if type(text) is not str or type(thinking) is not str:
             raise TypeError(chunk)
-        calls = self._calls(message.get("tool_calls") or chunk.get("tool_calls") or ())
-        delta = Delta(text, thinking, calls)
-        extras = (
-            {k: v for k, v in chunk.items() if k not in KNOWN} if chunk.keys() - KNOWN else None
-        )
-        told = bool(delta.text or delta.thinking or delta.calls)
-        if chunk.get("done") is not True:
-            self.started = self.started or told
-            delta.extras = extras
-            return [delta] if told or extras else []
-        self.started = self.done = True
-        finish = Finish(_reason(chunk), _usage(chunk), extras)
-        return [delta, finish] if told else [finish]
+        listed = piece.get("tool_calls")
+        calls = self._calls(listed) if listed else ()
+        logprobs = chunk.get("logprobs")
+        extras = {"logprobs": logprobs} if logprobs else None
+        told = text or thinking or calls
+        if told:
+            self.started = True
+        if told or extras:
+            events.append(Delta(text, thinking, calls, extras))
+        if self._whole is not None:
+            self._whole.add(chunk, len(line))
+        if chunk.get("done") is True:
+            self.started = self.done = True
+            whole = self._whole.written() if self._whole is not None else None
+            events.append(Finish(ended(chunk), measured(chunk), whole=whole))
 
     def _calls(self, listed: Any) -> tuple[Call, ...]:
         calls = []
@@ -240,18 +263,3 @@ class OllamaDecoder:
             )
             self._called += 1
         return tuple(calls)
-
-
-def _reason(chunk: Mapping[str, Any]) -> Reason:
-    named = chunk.get("done_reason") or "stop"
-    return REASONS.get(named, Reason.STOP)
-
-
-def _usage(chunk: Mapping[str, Any]) -> Usage:
-    return Usage(
-        prompt_tokens=count(chunk.get("prompt_eval_count")),
-        completion_tokens=count(chunk.get("eval_count")),
-        load_ns=count(chunk.get("load_duration")),
-        prefill_ns=count(chunk.get("prompt_eval_duration")),
-        decode_ns=count(chunk.get("eval_duration")),
-    )

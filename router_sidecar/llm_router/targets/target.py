@@ -7,33 +7,56 @@ token counts possible.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
 
-from llm_contract import Defaults
+from llm_contract import Defaults, Parameters
 from llm_router.errors import AttemptFailed, Cause
 from llm_router.exchange import Event, Exchange
 
 #: An upstream line longer than this is not one of a language model's.
 MAX_LINE = 16 * 1024 * 1024
 
+#: Body fields that the request alone, or the router, sets; parameters never do.
+RESERVED = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a route wants one of its targets asked.
+
+    Attributes:
+        model: the id this host knows the model by.
+        defaults: for what the request does not set.
+        parameters: body fields by the target's own names, the route's and the target's merged;
+            overrides win over the request.
+        num_ctx: Ollama's context length; always sent, so that the model is not loaded anew.
+        keep_alive: Ollama's, when neither the request nor `defaults` sets one.
+    """
+
+    model: str
+    defaults: Defaults
+    parameters: Parameters = field(default_factory=Parameters)
+    num_ctx: int | None = None
+    keep_alive: str | int | None = None
+
+
+@dataclass(slots=True)
 class Outgoing:
     """One upstream request.
 
     Attributes:
         dropped: the client's fields that this target has no place for, by name; never empty in
             silence.
-        reader: makes the decoder of an answer that is no stream; None for `Target.decoder`.
+        reader: makes the decoder of its answer.
     """
 
     path: bytes
     body: bytes
+    reader: "Callable[[], Decoder]"
     dropped: tuple[str, ...] = ()
-    reader: "Callable[[], Decoder] | None" = None
 
 
 class Decoder(Protocol):
@@ -64,21 +87,25 @@ class Target(Protocol):
     def lacks(self, exchange: Exchange) -> str | None:
         """The request's field that this kind of host can't honour, or None."""
 
-    def encode(self, exchange: Exchange, *, model: str, defaults: Defaults) -> Outgoing:
-        """The upstream request; `model` is the id this host knows the model by."""
-
-    def decoder(self) -> Decoder:
-        """A fresh decoder for one 200 answer."""
+    def encode(self, exchange: Exchange, terms: Terms) -> Outgoing:
+        """The upstream request, and how its answer is read."""
 
     def refusal(self, status: int, body: bytes) -> AttemptFailed:
         """What an answer other than 200 means."""
 
 
 class Lines:
-    """Cuts upstream bytes into lines, wherever the network cut them."""
+    """Cuts upstream bytes into lines, wherever the network cut them.
+
+    Attributes:
+        held: bytes of a line that is not complete.
+    """
+
+    __slots__ = ("_parts", "held")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self.held = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that are complete now, without their ends; `b""` completes the last one.
@@ -86,14 +113,30 @@ class Lines:
         Raises:
             AttemptFailed: a line longer than MAX_LINE.
         """
-        if not data:
+        lines = data.split(b"\n")
+        if not data or len(lines) == 1:
             # NB: a short answer of Ollama's, such as of a load, has no line end.
-            rest, self._rest = self._rest, b""
-            return [rest]
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE:
-            raise broken(f"sent a line of more than {MAX_LINE} bytes")
+            return self._hold(data) if data else self._last()
+        rest = lines.pop()
+        if self._parts:
+            self._parts.append(lines[0])
+            lines[0] = b"".join(self._parts)
+            self._parts = []
+            self.held = 0
+        if rest:
+            self._hold(rest)
         return lines
+
+    def _hold(self, piece: bytes) -> list[bytes]:
+        self._parts.append(piece)
+        self.held += len(piece)
+        if self.held > MAX_LINE:
+            raise broken(f"sent a line of more than {MAX_LINE} bytes")
+        return []
+
+    def _last(self) -> list[bytes]:
+        rest, self._parts, self.held = b"".join(self._parts), [], 0
+        return [rest]
 
 
 def broken(what: str) -> AttemptFailed:
@@ -130,7 +173,7 @@ def count(value: object) -> int | None:
     Raises:
         TypeError: it is something else.
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or type(value) is int:
         return value
     raise TypeError(value)
 
@@ -145,7 +188,7 @@ def parsed(line: bytes) -> dict[str, Any]:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise broken("sent a line that is not JSON") from None
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise broken("sent JSON that is not an object")
     return value
 

@@ -1,7 +1,9 @@
 """A host -> the addresses that may be connected to, in the order to try them.
 
 The last guard before a socket: whatever a configuration or a DNS server says, no connection leads
-to a link-local address, where a cloud's metadata service hands out credentials to whoever asks.
+to a link-local address, where a cloud's metadata service hands out credentials to whoever asks, nor
+to the other addresses that clouds have such services at. Loopback is allowed, and with it 0.0.0.0
+and ::, which lead there: a model server beside the router is the common case.
 """
 
 import asyncio
@@ -17,11 +19,26 @@ _REFUSED = tuple(
     for network in (
         "169.254.0.0/16",  # link-local, and the metadata service of most clouds
         "fe80::/10",  # link-local
+        "100.100.100.200/32",  # Alibaba Cloud
+        "168.63.129.16/32",  # Azure's platform, beside its metadata service
+        "192.0.0.192/32",  # Oracle Cloud's older one
         "fd00:ec2::254/128",  # AWS
+        "fd00:ec2::23/128",  # AWS, credentials of pods
         "fd20:ce::254/128",  # Google Cloud
     )
 )
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+#: What ends in an IPv4 address that a translator or the kernel would connect to.
+_EMBEDDING = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "::/96",  # IPv4-compatible, deprecated
+        "::ffff:0:0/96",  # IPv4-mapped
+        "::ffff:0:0:0/96",  # IPv4-translated
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",  # NAT64 of one's own
+    )
+)
 
 
 async def resolve(origin: Origin) -> list[str]:
@@ -52,12 +69,20 @@ def is_numeric(host: str) -> bool:
 def is_refused(address: str) -> bool:
     """Whether no connection may lead to the address, or to the IPv4 address inside it."""
     ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        ip = inner or ip
-    return any(ip in network for network in _REFUSED)
+    return any(
+        candidate in network
+        for candidate in (ip, _inner(ip))
+        if candidate is not None
+        for network in _REFUSED
+    )
+
+
+def _inner(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if isinstance(ip, ipaddress.IPv4Address):
+        return None
+    if any(ip in network for network in _EMBEDDING):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.sixtofour
 
 
 async def _look_up(origin: Origin) -> list[str]:

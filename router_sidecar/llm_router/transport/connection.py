@@ -147,6 +147,12 @@ class Connection(asyncio.Protocol):
 
     # What the reply calls, besides `abort`.
 
+    def pause(self) -> None:
+        """Reads no more; the upstream notices when its buffers are full."""
+        if not self._paused and self.usable():
+            self._paused = True
+            self._transport.pause_reading()
+
     def wait(self, timeout: float | None) -> None:
         """Sets the deadline for whatever comes next."""
         if timeout is None:
@@ -182,11 +188,12 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserError as raised:
             error = raised
-        if self._pieces:
-            self._deliver()
         if self._whole:
             self._finish(clean=error is None)
-        elif error is not None:
+            return
+        if self._pieces:
+            self._deliver()
+        if error is not None:
             self.fail(self._bad(error))
         elif self._quiet > MAX_HEAD:
             self.fail(self._bad(f"a head, trailer or chunk extension of over {MAX_HEAD} bytes"))
@@ -241,30 +248,32 @@ class Connection(asyncio.Protocol):
         """The response is whole by its own framing, or an interim one is."""
         self._whole = self._reply is not None
 
-    def _deliver(self) -> None:
-        pieces, reply = self._pieces, self._reply
+    def _piece(self) -> bytes:
+        pieces = self._pieces
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
+        return piece
+
+    def _deliver(self) -> None:
+        piece, reply = self._piece(), self._reply
         self._quiet = 0
-        if reply is None or self._head_only:
-            return
-        if not reply.feed(piece) and not self._paused and self.usable():
-            self._paused = True
-            self._transport.pause_reading()
+        if reply is not None and not reply.feed(piece):
+            self.pause()
 
     def _finish(self, *, clean: bool) -> None:
-        reply = self._reply
+        piece, reply = self._piece(), self._reply
         self._reply = None
         self.deadline = NEVER
-        if reply is not None:
-            reply.end(None)
         # NB: an upstream may answer before it has read the request, and then never read the rest.
         if not clean or not self._keep or self._transport.get_write_buffer_size():
             self.abort()
-            return
-        if self._paused:
-            self.resume()
-        self._owner.idle(self)
+        else:
+            if self._paused:
+                self.resume()
+            self._owner.idle(self)
+        # NB: last, because a sink may send the next request, and that over this connection.
+        if reply is not None:
+            reply.end(None, b"" if self._head_only else piece)
 
     def _ended(self, how: str, *, proper: bool) -> None:
         reply = self._reply

@@ -54,7 +54,7 @@ async def _connect(
     make: Callable[[], Connection],
     context: ssl.SSLContext | None,
 ) -> Connection:
-    name = origin.host.rstrip(".") if context else None
+    name = _server_name(origin) if context else None
     connection = make()
     try:
         transport, _ = await asyncio.get_running_loop().create_connection(
@@ -118,6 +118,11 @@ async def _drop(attempts: set[asyncio.Task[Connection]]) -> None:
     for late in await asyncio.gather(*attempts, return_exceptions=True):
         if isinstance(late, Connection):
             late.abort()
+
+
+def _server_name(origin: Origin) -> str:
+    security = origin.security
+    return (security and security.server_name) or origin.host.rstrip(".")
 
 
 def _reason(error: OSError, address: str, *, tls: bool) -> Reason:

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
+from llm_router.transport.tls import Security
+
 _PATH = re.compile(r"(?:/[!-~]*)?", re.ASCII)
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?", re.ASCII)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -20,9 +22,12 @@ class Origin:
 
     Attributes:
         tls: whether the scheme is https.
-        host: name or address, without brackets; sent for SNI and checked against the certificate.
+        host: name or address, without brackets; sent for SNI and checked against the certificate,
+            unless `security` has another name.
         prefix: path before every request's path, without a trailing slash.
         authority: the Host header; names the port where it is not the scheme's own.
+        security: the TLS settings; None for the pool's own. Part of the identity: no connection
+            serves two origins that differ in it.
     """
 
     tls: bool
@@ -30,11 +35,12 @@ class Origin:
     port: int
     prefix: bytes
     authority: bytes
+    security: Security | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # NB: an origin is looked up twice a request; the generated hash builds a tuple each time.
-        key = (self.tls, self.host, self.port, self.prefix, self.authority)
+        key = (self.tls, self.host, self.port, self.prefix, self.authority, self.security)
         object.__setattr__(self, "_hash", hash(key))
 
     def __hash__(self) -> int:
@@ -45,11 +51,12 @@ class Origin:
         return f"{scheme}://{_bracketed(self.host)}:{self.port}{self.prefix.decode()}"
 
     @classmethod
-    def parse(cls, url: str) -> "Origin":
+    def parse(cls, url: str, security: Security | None = None) -> "Origin":
         """Reads `http://host[:port][/prefix]`, or https.
 
         Raises:
-            ValueError: the text is no such address; the message says what to change.
+            ValueError: the text is no such address, or there are TLS settings for one without TLS;
+                the message says what to change.
         """
         parts = _split(url)
         if parts.scheme not in _DEFAULT_PORTS:
@@ -62,6 +69,8 @@ class Origin:
             raise ValueError(
                 "an upstream address's path is printable ASCII: percent-encode the rest"
             )
+        if security is not None and parts.scheme != "https":
+            raise ValueError("an upstream address with TLS settings begins with https://")
         host, port = _host(parts), _port(parts)
         name = _bracketed(host)
         return cls(
@@ -72,6 +81,7 @@ class Origin:
             authority=(name if port == _DEFAULT_PORTS[parts.scheme] else f"{name}:{port}").encode(
                 "ascii"
             ),
+            security=security,
         )
 
 

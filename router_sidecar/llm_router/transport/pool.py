@@ -19,6 +19,9 @@ from llm_router.transport.reply import Reply
 from llm_router.transport.request import encode_head
 from llm_router.transport.watch import Watch
 
+#: A kept connection that was dead before it was used ends within this time.
+STALE_SECONDS = 1.0
+
 
 class Counts(NamedTuple):
     """What a pool holds now, and has done so far.
@@ -54,7 +57,8 @@ class Pool:
             max_idle_per_origin: kept connections; the longest unused one is dropped for one more.
             idle_seconds: how long an unused connection is kept; below the usual 60 s of what lies
                 between here and the upstream.
-            tls: how https origins are verified; without one, by the system's authorities.
+            tls: how https origins without settings of their own are verified; without one, by the
+                system's authorities.
         """
         self._max_idle = max_idle_per_origin
         self._idle_seconds = idle_seconds
@@ -90,25 +94,28 @@ class Pool:
         Raises:
             ValueError: the method, the path or a header can't be sent.
             ConnectFailed: no connection within `connect_timeout` seconds.
-            NoReply: the connection ended without a byte. A kept connection that does so was most
-                likely dead before, so that case is tried once more, on a new one.
+            NoReply: the connection ended without a byte. A kept connection that does so at once was
+                most likely dead before, so that case is tried once more, on a new one.
             TimedOut: no head came in time.
             Cut, BadReply: the head was not whole, or not HTTP.
         """
         head = encode_head(origin, method=method, path=path, headers=headers, length=len(body))
         head_only = method == b"HEAD"
         connection = self._take(origin)
+        clock = asyncio.get_running_loop().time
+        begun, left = clock(), timeout
         while True:
             if connection is None:
-                begun = asyncio.get_running_loop().time()
                 connection = await self._connect(origin, connect_timeout)
                 if timeout is not None:
-                    timeout -= asyncio.get_running_loop().time() - begun
-            waiter = connection.exchange(head, body, head_only=head_only, timeout=timeout)
+                    left = timeout - (clock() - begun)
+            waiter = connection.exchange(head, body, head_only=head_only, timeout=left)
             try:
                 return await waiter
             except NoReply as error:
-                if error.fresh or self._closed:
+                # NB: a connection that was dead before says so at once; what closes later has most
+                # likely read the request, and begun to work on it.
+                if error.fresh or self._closed or clock() - begun > STALE_SECONDS:
                     raise
             except BaseException:
                 _abandon(connection, waiter)
@@ -182,7 +189,7 @@ class Pool:
             origin,
             lambda: Connection(origin, self, loop),
             timeout=timeout,
-            context=self._context() if origin.tls else None,
+            context=self._context(origin) if origin.tls else None,
         )
         try:
             self._check_open(origin)
@@ -200,7 +207,9 @@ class Pool:
         if self._closed:
             raise ConnectFailed("closed", f"{origin}: the pool is closed")
 
-    def _context(self) -> ssl.SSLContext:
+    def _context(self, origin: Origin) -> ssl.SSLContext:
+        if origin.security is not None:
+            return origin.security.context
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls

@@ -46,7 +46,7 @@ def encode_head(
     Raises:
         ValueError: the method, the path or a header can't be sent; the message names it.
     """
-    opening = _opening(origin, method, path)
+    opening = _opening(origin.prefix, origin.authority, method, path)
     if not headers:
         return b"%b%d\r\n\r\n" % (opening, length)
     block = b"\r\n".join([_FIELDS[name] + value for name, value in headers])
@@ -57,9 +57,10 @@ def encode_head(
 
 
 # NB: methods, paths and header names come from configuration and code, so both tables stay small;
-# the bounds are for paths and names that turn out to vary.
+# the bounds are for paths and names that turn out to vary. No origin is a key, for it would keep
+# the certificates of one that is no longer used.
 @lru_cache(maxsize=1024)
-def _opening(origin: Origin, method: bytes, path: bytes) -> bytes:
+def _opening(prefix: bytes, authority: bytes, method: bytes, path: bytes) -> bytes:
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"{method!r} is not an HTTP method")
     if not _TARGET.fullmatch(path):
@@ -69,7 +70,7 @@ def _opening(origin: Origin, method: bytes, path: bytes) -> bytes:
         b"Host: %b\r\n"
         b"Connection: keep-alive\r\n"
         b"Accept-Encoding: identity\r\n"
-        b"Content-Length: " % (method, origin.prefix, path, origin.authority)
+        b"Content-Length: " % (method, prefix, path, authority)
     )
 
 

@@ -140,8 +140,8 @@ class TestRoundTrip:
     def test_unknown_fields_are_ignored_at_every_level(self) -> None:
         newer = document()
         newer["aliases"] = {"a": "b"}
-        newer["routes"][0]["stickyHeader"] = "x-session"
-        newer["routes"][0]["targets"][0]["weight"] = 3
+        newer["routes"][0]["colour"] = "x-session"
+        newer["routes"][0]["targets"][0]["height"] = 3
         newer["routes"][0]["timeouts"]["queue"] = 5
         newer["routes"][0]["defaults"]["topP"] = 0.9
         assert parse(json.dumps(newer).encode()) == RoutingConfig(routes=(FULL,))

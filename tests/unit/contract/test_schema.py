@@ -7,13 +7,23 @@ the two only shows here.
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import astuple
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 
-from llm_contract import SCHEMA_VERSION, ContractError, TargetType, parse
+from llm_contract import (
+    SCHEMA_VERSION,
+    ActiveCheck,
+    Auth,
+    ContractError,
+    PassiveCheck,
+    TargetType,
+    headers,
+    parse,
+)
 
 SCHEMA = json.loads(files("llm_contract").joinpath("routing.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -27,11 +37,52 @@ FULL: dict[str, Any] = {
             "generation": 3,
             "name": "phi3-mini",
             "targets": [
-                {"name": "mlx", "type": "mlx", "url": "http://mac:8080", "model": "default_model"},
+                {
+                    "name": "a",
+                    "type": "mlx",
+                    "url": "http://mac:8080",
+                    "model": "default_model",
+                    "tier": 0,
+                    "weight": 90,
+                    "maxConcurrent": 2,
+                    "onBusy": "Queue",
+                    "auth": {"credential": "mac_token", "header": "X-Api-Key", "scheme": ""},
+                    "tls": {
+                        "ca": "_ca_ca.crt",
+                        "clientCertificate": "me_tls.crt",
+                        "clientKey": "me_tls.key",
+                        "serverName": "mac.lan",
+                        "insecure": False,
+                    },
+                    "headers": {
+                        "set": [{"name": "X-Team", "value": "a b"}],
+                        "remove": ["Cookie", "Authorization"],
+                    },
+                    "timeouts": {"connect": 1, "firstToken": 5.5, "streamIdle": 2},
+                    "parameters": {"defaults": {"n": 1}, "overrides": {"think": False}},
+                    "numCtx": 8192,
+                    "keepAlive": "30m",
+                    "healthPath": "/health",
+                },
                 {"name": "o", "type": "ollama", "url": "https://o", "model": "phi3:mini"},
             ],
             "timeouts": {"total": 60, "connect": 3, "firstToken": 30.5, "streamIdle": 15},
             "defaults": {"maxTokens": 2048, "temperature": 0.7, "keepAliveSeconds": -1},
+            "aliases": ["phi3", "phi"],
+            "stickyHeader": "X-Session-Id",
+            "parameters": {"defaults": {"top_p": 0.9}, "overrides": {"stop": ["a", None]}},
+            "fallback": {"on": ["ConnectFailure", "Busy"], "maxAttempts": 3},
+            "health": {
+                "active": {
+                    "enabled": True,
+                    "interval": 15,
+                    "timeout": 3,
+                    "unhealthyThreshold": 2,
+                    "healthyThreshold": 1,
+                    "requireModel": False,
+                },
+                "passive": {"failures": 3, "eject": 15, "maxEject": 300},
+            },
         }
     ],
 }
@@ -41,7 +92,8 @@ VALUES: list[object] = [
     *(MISSING, None, True, False),
     *(-2, -1, 0, 1, 2, 7, -0.5, 0.0005, 0.001, 0.5, 1.5),
     *("", "x", "mlx", "ollama", "openai", "1", "http://h", "https://h", "ftp://h", "HTTP://h"),
-    *([], ["x"], [{}], {}, {"x": 1}),
+    *("Host", "cOOKIE", "aUTHORIZATION", "Accept-Encoding", "x y", " x", "x ", "\u00e4", "/"),
+    *([], ["x"], ["x", "x"], ["Host"], [{}], {}, {"x": 1}, {"": 1}),
 ]
 
 
@@ -116,6 +168,32 @@ def test_both_ignore_fields_they_do_not_know() -> None:
             place["aNewerField"] = {"x": [1]}
             assert parses(newer)
             assert VALIDATOR.is_valid(newer)
+
+
+def test_both_refuse_every_reserved_header_in_any_case() -> None:
+    edits = ("routes", 0, "targets", 0, "headers")
+    for name in (*headers.RESERVED, *headers.SECRET):
+        for spelt in (name, name.upper(), name.title()):
+            removed = replaced((*edits, "remove", 0), spelt)
+            may = name in headers.SECRET
+            assert (parses(removed), VALIDATOR.is_valid(removed)) == (may, may)
+            assert not parses(replaced((*edits, "set", 0, "name"), spelt))
+            assert not VALIDATOR.is_valid(replaced((*edits, "set", 0, "name"), spelt))
+
+
+def test_defaults_are_those_of_the_values() -> None:
+    route, target = SCHEMA["$defs"]["route"], SCHEMA["$defs"]["target"]
+    health = route["properties"]["health"]["properties"]
+    assert {
+        group: [field["default"] for field in health[group]["properties"].values()]
+        for group in health
+    } == {
+        "active": list(astuple(ActiveCheck())),
+        "passive": list(astuple(PassiveCheck())),
+    }
+    auth = target["properties"]["auth"]["properties"]
+    usual = Auth(credential="x")
+    assert (auth["header"]["default"], auth["scheme"]["default"]) == (usual.header, usual.scheme)
 
 
 def test_both_know_the_same_version_and_types() -> None:

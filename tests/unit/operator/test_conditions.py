@@ -7,7 +7,8 @@ import pytest
 
 from llm_contract import Route, Target, TargetType, Timeouts
 from llm_operator.plan import Verdict
-from llm_operator.reasons import Accepted, ConfigPublished, DatabaseSynced
+from llm_operator.reasons import Accepted, ConfigPublished, DatabaseSynced, ResolvedRefs
+from llm_operator.references.model import Resolution
 from llm_operator.resource.model import BackendType, Identity, Resource, Spec
 from llm_operator.status.conditions import Facts, Status, describe, same
 
@@ -68,6 +69,7 @@ def test_all_is_well() -> None:
     status = describe(RESOURCE, PUBLISHED, previous=None, now=NOW)
     assert conditions(PUBLISHED) == {
         "Accepted": ("True", "Valid"),
+        "ResolvedRefs": ("True", "Resolved"),
         "ConfigPublished": ("True", "Published"),
         "DatabaseSynced": ("True", "Synced"),
         "Ready": ("True", "Ready"),
@@ -92,6 +94,7 @@ def test_invalid_is_stalled_and_keeps_its_last_route() -> None:
     )
     assert conditions(facts) == {
         "Accepted": ("False", "Invalid"),
+        "ResolvedRefs": ("Unknown", "NotAccepted"),
         "ConfigPublished": ("False", "NotAccepted"),
         "DatabaseSynced": ("False", "NotAccepted"),
         "Ready": ("False", "Invalid"),
@@ -99,6 +102,43 @@ def test_invalid_is_stalled_and_keeps_its_last_route() -> None:
     }
     assert "The route of generation 1 stays." in message(facts, "ConfigPublished")
     assert message(facts, "Ready") == INVALID.message
+
+
+UNUSABLE = Resolution(
+    reason=ResolvedRefs.SECRET_NOT_FOUND, message="There is no Secret.", usable=False
+)
+
+
+def test_references_that_do_not_resolve_keep_the_last_route_and_are_not_stalled() -> None:
+    facts = replace(PUBLISHED, resolution=UNUSABLE, planned=OLD_ROUTE, standing=OLD_ROUTE)
+    assert conditions(facts) == {
+        "Accepted": ("True", "Valid"),
+        "ResolvedRefs": ("False", "SecretNotFound"),
+        "ConfigPublished": ("False", "NotResolved"),
+        "DatabaseSynced": ("True", "Synced"),
+        "Ready": ("False", "SecretNotFound"),
+    }
+    assert message(facts, "ConfigPublished").endswith("The route of generation 1 stays.")
+    assert message(facts, "Ready") == UNUSABLE.message
+
+
+def test_references_that_do_not_resolve_and_never_did() -> None:
+    facts = replace(PUBLISHED, resolution=UNUSABLE, planned=None, standing=None)
+    assert conditions(facts)["ConfigPublished"] == ("False", "NotResolved")
+    assert message(facts, "ConfigPublished").endswith("see ResolvedRefs.")
+
+
+def test_a_reference_that_went_leaves_this_generation_s_route_published() -> None:
+    facts = replace(PUBLISHED, resolution=UNUSABLE)
+    assert conditions(facts)["ConfigPublished"] == ("True", "Published")
+    assert conditions(facts)["Ready"] == ("False", "SecretNotFound")
+
+
+def test_one_target_of_several_without_its_reference_is_published_but_not_ready() -> None:
+    facts = replace(PUBLISHED, resolution=replace(UNUSABLE, usable=True))
+    assert conditions(facts)["ConfigPublished"] == ("True", "Published")
+    assert conditions(facts)["ResolvedRefs"] == ("False", "SecretNotFound")
+    assert conditions(facts)["Ready"] == ("False", "SecretNotFound")
 
 
 def test_invalid_without_a_last_route_has_no_targets() -> None:

@@ -1,22 +1,35 @@
 """The engine on ports in memory: what is published, recorded and reported, and what never waits."""
 
 import asyncio
+import gc
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llm_contract import RoutingConfig, checksum, dump, parse
+from llm_contract import RoutingConfig, SourceKind, TargetType, checksum, dump, parse
 from llm_operator.engine import Engine, utc_now
 from llm_operator.namespace import Pace, Ports
 from llm_operator.plan import Addresses, plan
 from llm_operator.ports import Gone, PortError, Refused, Status, Unavailable
-from llm_operator.publish.outcome import LIMIT, Place, Standing
+from llm_operator.publish.outcome import LIMIT, Place, Standing, readable
 from llm_operator.reasons import ConfigPublished, DatabaseSynced
-from llm_operator.resource.model import BackendType, Identity, Problem, Resource, Spec
+from llm_operator.references.model import Held, Sought, Values
+from llm_operator.references.sought import named
+from llm_operator.resource.model import (
+    BackendType,
+    Credential,
+    Host,
+    Identity,
+    Problem,
+    Resource,
+    Source,
+    Spec,
+)
 from llm_operator.resync import Resync
 from llm_operator.status.conditions import Facts
 from llm_operator.status.reporter import Reporter
@@ -61,7 +74,7 @@ class Memory:
         )
         spec = Spec(
             model_name=fields.pop("model", name),
-            backend_type=BackendType.OLLAMA,
+            backend_type=fields.pop("backend_type", BackendType.OLLAMA),
             endpoint_url=fields.pop("url", f"http://{name}:11434"),
             **fields,
         )
@@ -176,14 +189,76 @@ class Rows:
         return frozenset(name for name, rows in self._memory.rows.items() if rows)
 
 
+class Objects:
+    """A finder and a vault: Secrets, ConfigMaps and Services that are a few dictionaries."""
+
+    place = Place(name="Secret x", remedy="delete it")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.labelled: dict[str, Values | None] = {}
+        self.maps: dict[str, Values] = {}
+        self.names: set[str] = set()
+        self.vault: Held | None = None
+        self.looks: list[Sought] = []
+        #: What was done to the vault and the configuration, in turn.
+        self.writes: list[tuple[frozenset[str], frozenset[str]]] = []
+        self.closed = False
+
+    async def secrets(self, namespace: str, names: frozenset[str]) -> dict[str, Values | None]:
+        await asyncio.sleep(0)
+        self._memory._raise("secrets")
+        return {name: self.labelled[name] for name in names & self.labelled.keys()}
+
+    async def config_maps(self, namespace: str, names: frozenset[str]) -> dict[str, Values]:
+        self._memory._raise("config_maps")
+        return {name: self.maps[name] for name in names & self.maps.keys()}
+
+    async def services(self, namespace: str, names: frozenset[str]) -> frozenset[str]:
+        self._memory._raise("services")
+        return names & self.names
+
+    def follow(self, namespace: str, look: Sought) -> None:
+        self.looks.append(look)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def current(self, namespace: str) -> Held | None:
+        self._memory._raise("vault")
+        return self.vault
+
+    async def publish(self, namespace: str, values: Values) -> None:
+        self._memory._raise("keep")
+        others = {} if self.vault is None else dict(self.vault.values)
+        ours = self.vault.ours if self.vault else frozenset[str]()
+        others = {key: value for key, value in others.items() if key not in ours}
+        self.vault = Held(values=others | dict(values), ours=frozenset(values))
+        standing = self._memory.maps.get(namespace)
+        config = (standing and readable(standing)) or RoutingConfig()
+        self.writes.append((frozenset(values), named(config)))
+
+
 @pytest.fixture
 async def memory() -> Memory:
     return Memory()
 
 
 @pytest.fixture
-def ports(memory: Memory) -> Ports:
-    return Ports(source=memory, sink=MapSink(memory), recorder=Rows(memory), writer=memory)
+async def objects(memory: Memory) -> Objects:
+    return Objects(memory)
+
+
+@pytest.fixture
+def ports(memory: Memory, objects: Objects) -> Ports:
+    return Ports(
+        source=memory,
+        sink=MapSink(memory),
+        recorder=Rows(memory),
+        writer=memory,
+        finder=objects,
+        vault=objects,
+    )
 
 
 @pytest.fixture
@@ -662,6 +737,168 @@ async def test_closing_ends_all_tasks(memory: Memory, engine: Engine) -> None:
     await engine.close()
     await asyncio.wait([waiting], timeout=1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# References.
+
+
+def referring(name: str = "a", *, secret: str = "tok", key: str = "token", **more: Any) -> Host:
+    source = Source(kind=SourceKind.SECRET, name=secret, key=key)
+    return host(name, credential=Credential(source=source), **more)
+
+
+def host(name: str = "a", **more: Any) -> Host:
+    return Host(name=name, type=TargetType.OPENAI, endpoint_url=f"https://{name}:1", **more)
+
+
+def full(*hosts: Host) -> dict[str, Any]:
+    return {"backend_type": None, "url": None, "hosts": hosts}
+
+
+async def test_credentials_stand_first_and_go_last(
+    memory: Memory, objects: Objects, engine: Engine
+) -> None:
+    objects.labelled = {"tok": {"token": b"1"}, "tok2": {"token": b"2"}}
+    memory.apply("phi", **full(referring()))
+    await engine.reconcile("ns")
+    memory.apply("phi", **full(referring(secret="tok2")))
+    await engine.reconcile("ns")
+    one, two = frozenset({"tok_token"}), frozenset({"tok2_token"})
+    assert objects.writes == [(one, frozenset()), (one | two, one), (two, two)]
+    assert objects.looks[-1].secrets == {"tok", "tok2"}
+    await until(lambda: memory.condition("phi", "ResolvedRefs") == ("True", "Resolved", 2))
+    memory.delete("phi")
+    await engine.reconcile("ns")
+    assert objects.writes[3:] == [(frozenset(), frozenset())]
+    await engine.reconcile("ns")
+    assert not objects.looks[-1], "nothing is followed that nobody refers to"
+    assert len(objects.writes) == 4
+
+
+async def test_a_reference_that_comes_later(
+    memory: Memory, objects: Objects, engine: Engine
+) -> None:
+    memory.apply("phi", **full(referring()))
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("False", "SecretNotFound", 1))
+    assert memory.urls() == {}
+    objects.labelled["tok"] = None
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("False", "SecretNotAllowed", 1))
+    objects.labelled["tok"] = {"token": b"1"}
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("True", "Ready", 1))
+    assert objects.vault == Held(values={"tok_token": b"1"}, ours=frozenset({"tok_token"}))
+
+
+@pytest.mark.parametrize("where", ["secrets", "vault", "keep"])
+@pytest.mark.parametrize("error", [Unavailable("timed out"), Refused("HTTP 403"), Gone("ns")])
+async def test_what_can_not_be_read_or_kept_holds_no_other_up(
+    memory: Memory, objects: Objects, engine: Engine, where: str, error: PortError
+) -> None:
+    memory.apply("phi", **full(referring()))
+    memory.apply("llama")
+    objects.labelled = {"tok": {"token": b"1"}}
+    memory.fail[where] = error
+    again = isinstance(error, Unavailable)
+    with pytest.raises(Unavailable) if again else nullcontext():
+        await engine.reconcile("ns")
+    assert memory.urls() == {"llama": "http://llama:11434"}
+    reason = "PublishFailed" if where == "keep" else "ReadFailed"
+    await until(lambda: memory.condition("phi", "ResolvedRefs") == ("False", reason, 1))
+    await until(lambda: memory.condition("llama", "Ready") == ("True", "Ready", 1))
+    del memory.fail[where]
+    await engine.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("True", "Ready", 1))
+
+
+@pytest.mark.parametrize("where", ["secrets", "vault"])
+async def test_a_route_outlives_a_fresh_operator_that_can_read_nothing(
+    memory: Memory, objects: Objects, ports: Ports, engine: Engine, where: str
+) -> None:
+    objects.labelled = {"tok": {"token": b"1"}}
+    memory.apply("phi", **full(referring()))
+    memory.apply("second", model="phi")
+    await engine.reconcile("ns")
+    before, kept = memory.config(), objects.vault
+    memory.fail[where] = Refused("HTTP 403")
+    again = Engine(ports, addresses=Addresses(), pace=PACE)
+    await again.reconcile("ns")
+    await until(lambda: memory.condition("phi", "Ready") == ("False", "ReadFailed", 1))
+    await again.close()
+    assert (memory.config(), objects.vault) == (before, kept)
+
+
+async def test_a_configuration_that_does_not_change_keeps_its_credentials(
+    memory: Memory, objects: Objects, engine: Engine
+) -> None:
+    """While the new configuration can't be published, routers need what the old one names."""
+    objects.labelled = {"tok": {"token": b"1"}, "tok2": {"token": b"2"}}
+    memory.apply("phi", **full(referring()))
+    await engine.reconcile("ns")
+    memory.fail["publish"] = Unavailable("HTTP 500")
+    memory.apply("phi", **full(referring(secret="tok2")))
+    with pytest.raises(Unavailable):
+        await engine.reconcile("ns")
+    assert objects.vault is not None
+    assert set(objects.vault.values) == {"tok_token", "tok2_token"}
+    foreign = Standing(raw=b"theirs", checksum=None, owned=False)
+    memory.fail, memory.maps["ns"] = {}, foreign
+    for _ in range(2):
+        await engine.reconcile("ns")
+    assert set(objects.vault.values) >= {"tok_token"}
+
+
+async def test_references_at_rest_cost_no_write(
+    memory: Memory, objects: Objects, ports: Ports, engine: Engine
+) -> None:
+    objects.labelled = {"tok": {"token": b"1"}}
+    memory.apply("phi", **full(referring(), host("b")))
+    memory.apply("bad", **full(referring(secret="none")))
+    memory.apply("half", **full(referring(secret="none"), host("b")))
+    await engine.reconcile("ns")
+    await quiet(memory)
+    before = len(memory.written), len(memory.published), len(objects.writes)
+    for _ in range(3):
+        await engine.reconcile("ns")
+    await engine.close()
+    again = Engine(ports, addresses=Addresses(), pace=PACE)
+    await again.reconcile("ns")
+    await quiet(memory)
+    await again.close()
+    assert (len(memory.written), len(memory.published), len(objects.writes)) == before
+    assert memory.urls() == {"phi": "https://a:1", "half": "https://a:1"}
+
+
+async def test_values_are_let_go_after_each_pass(
+    memory: Memory, objects: Objects, engine: Engine
+) -> None:
+    class Weighty(bytes):
+        """A value that can be looked for."""
+
+    objects.labelled = {"tok": {"token": Weighty(b"1")}}
+    memory.apply("phi", **full(referring()))
+    await engine.reconcile("ns")
+    await quiet(memory)
+    objects.labelled, objects.vault = {}, None
+    gc.collect()
+    assert [one for one in gc.get_objects() if isinstance(one, Weighty)] == []
+
+
+async def test_closing_ends_what_notices_changes(objects: Objects, engine: Engine) -> None:
+    await engine.close()
+    assert objects.closed
+
+
+async def test_a_trouble_is_logged_once(
+    memory: Memory, objects: Objects, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory.apply("phi", **full(referring()))
+    memory.fail["secrets"] = Refused("HTTP 403: no right")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await engine.reconcile("ns")
+    assert caplog.messages == ["references_troubled"]
 
 
 # Resync.

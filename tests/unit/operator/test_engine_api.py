@@ -1,12 +1,13 @@
 """What an answer of the API server means, and what kopf is told to remember."""
 
 import json
+from collections.abc import AsyncIterator
 
 import kopf
 import pytest
 
 from llm_operator import handlers
-from llm_operator.api import _failure
+from llm_operator.api import _failure, _lines
 from llm_operator.ports import Gone, PortError, Refused, Unavailable
 
 
@@ -37,6 +38,21 @@ def test_codes(code: int, kind: type[PortError]) -> None:
     error = answer(code)
     assert type(error) is kind
     assert str(error) == f"GET /x: HTTP {code}: it said so"
+
+
+def test_what_is_confidential_is_not_repeated() -> None:
+    text = json.dumps({"message": 'admission denied: data.tok = "c2VjcmV0"'}).encode()
+    assert str(_failure("PATCH /x", 403, text, confidential=True)) == "PATCH /x: HTTP 403"
+
+
+async def test_lines_of_a_watch_are_whole_however_they_arrive() -> None:
+    long = b"x" * 300_000
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for chunk in (b"o", b"ne\ntwo", b"\n\n", long, b"\nunfinished"):
+            yield chunk
+
+    assert [line async for line in _lines(chunks())] == [b"one", b"two", long]
 
 
 def test_a_namespace_on_its_way_out_is_gone() -> None:

@@ -123,9 +123,9 @@ def test_a_log_line_is_one_json_object() -> None:
     record = logging.LogRecord("llmb", logging.INFO, "f", 1, "published", None, None)
     vars(record).update(namespace="ns", uid=object, k8s_skip=True, settings=object())
     line = json.loads(logs.JSONFormatter().format(record))
-    assert (line["message"], line["level"], line["logger"]) == ("published", "info", "llmb")
+    assert (line["event"], line["level"], line["logger"]) == ("published", "INFO", "llmb")
     assert line["namespace"] == "ns"
-    assert line.keys() == {"time", "level", "logger", "message", "namespace", "uid"}
+    assert line.keys() == {"time", "level", "logger", "event", "namespace", "uid"}
 
 
 def test_a_log_line_has_the_trace_of_an_error() -> None:

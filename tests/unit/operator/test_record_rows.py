@@ -1,9 +1,14 @@
 """A resource as a row: every field is there, and 0 is not nothing."""
 
-import dataclasses
+from pathlib import Path
+
+import yaml
 
 from llm_operator.record.rows import COLUMNS, document, row
 from llm_operator.resource.model import BackendType, Identity, Resource, Spec
+from llm_operator.resource.parse import parse
+
+VALID = Path(__file__).resolve().parents[2] / "valid"
 
 IDENTITY = Identity(namespace="prod", name="phi", uid="u-1", generation=3)
 FULL = Spec(
@@ -40,7 +45,10 @@ def test_carries_the_fields() -> None:
 
 
 def test_the_document_has_every_field_of_the_spec() -> None:
-    assert len(document(FULL)) == len(dataclasses.fields(Spec))
+    for file in sorted(VALID.glob("*.yaml")):
+        spec = parse(yaml.safe_load(file.read_text())).spec
+        assert spec is not None
+        assert document(spec) == {"description": ""} | spec.fields, file.name
     assert document(FULL)["fallbackEndpointURL"] == "http://mac:11434"
 
 

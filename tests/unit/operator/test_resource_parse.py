@@ -14,7 +14,7 @@ from llm_operator.resource.parse import NotAResource, parse
 TESTS = Path(__file__).resolve().parents[2]
 INVALID = sorted((TESTS / "invalid").glob("*.yaml"))
 VALID = sorted((TESTS / "valid").glob("*.yaml"))
-EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z.]+): (?P<message>.+)$", re.MULTILINE)
+EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z0-9.\[\]]+): (?P<message>.+)$", re.MULTILINE)
 
 
 def manifest(**spec: Any) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from llm_operator.resource.fields import SPEC
 from llm_operator.resource.model import GROUP, KIND, PLURAL, VERSION
-from llm_operator.resource.rules import FIELDS, REQUIRED, RULES
+from llm_operator.resource.schema import Field
 
 ROOT = Path(__file__).resolve().parents[3]
 INVALID = sorted((ROOT / "tests" / "invalid").glob("*.yaml"))
-EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z.]+): (?P<message>.+)$", re.MULTILINE)
+EXPECT = re.compile(r"^# expect: (?P<path>[A-Za-z0-9.\[\]]+): (?P<message>.+)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -47,47 +48,76 @@ def test_names_of_the_resource(crd: dict[str, Any]) -> None:
     assert (names["plural"], names["kind"]) == (PLURAL, KIND)
 
 
-def test_fields_are_those_of_the_schema(spec: dict[str, Any]) -> None:
-    ours = {
-        name: {
-            "type": field.kind.value,
-            "minimum": field.minimum,
-            "maximum": field.maximum,
-            "maxLength": field.max_length,
-            "enum": list(field.values) or None,
-            "default": field.default,
-        }
-        for name, field in FIELDS.items()
+def flat(field: Field, path: str = "spec") -> Iterator[tuple[str, Field]]:
+    """Every field of our schema, by its path."""
+    yield path, field
+    for name, inner in field.fields.items():
+        yield from flat(inner, f"{path}.{name}")
+    if field.item:
+        yield from flat(field.item, f"{path}[*]")
+
+
+OURS = dict(flat(SPEC))
+
+
+def in_the_schema_s_words(field: Field) -> dict[str, Any]:
+    item = field.item
+    said = {
+        "type": field.kind.value,
+        "minimum": field.minimum,
+        "maximum": field.maximum,
+        "maxLength": field.max_length,
+        "enum": list(field.values) or None,
+        "default": field.default,
+        "required": list(field.required) or None,
+        "minItems": field.min_items,
+        "maxItems": field.max_items,
+        "maxProperties": field.max_properties,
+        "x-kubernetes-preserve-unknown-fields": field.extensible or None,
+        "x-kubernetes-list-type": ("map" if field.key else "set") if item else None,
+        "x-kubernetes-list-map-keys": [field.key] if field.key else None,
+        "properties": list(field.fields) or None,
+        "rules": [(rule.field, rule.message) for rule in field.rules] or None,
     }
-    keys = ("type", "minimum", "maximum", "maxLength", "enum", "default")
-    theirs = {
-        name: {key: field.get(key) for key in keys} for name, field in spec["properties"].items()
-    }
-    assert ours == theirs
-    assert list(REQUIRED) == spec["required"]
+    return {key: value for key, value in said.items() if value is not None}
 
 
-def test_rules_are_those_of_the_schema(spec: dict[str, Any]) -> None:
-    theirs = [
-        (rule["fieldPath"].removeprefix("."), rule["message"])
-        for rule in spec["x-kubernetes-validations"]
-    ]
-    for name, field in spec["properties"].items():
-        theirs += [(name, rule["message"]) for rule in field.get("x-kubernetes-validations", [])]
-    assert [(rule.field, rule.message) for rule in RULES] == theirs
+def test_fields_and_rules_are_those_of_the_schema(spec: dict[str, Any]) -> None:
+    theirs = {}
+    for path, part in walk(spec, "spec"):
+        said = {k: v for k, v in part.items() if k not in ("description", "items", "format")}
+        if "properties" in said:
+            said["properties"] = list(said["properties"])
+        if rules := said.pop("x-kubernetes-validations", None):
+            said["rules"] = [
+                (rule.get("fieldPath", "").removeprefix("."), rule["message"]) for rule in rules
+            ]
+        theirs[path] = said
+    assert {path: in_the_schema_s_words(field) for path, field in OURS.items()} == theirs
 
 
-def test_both_urls_keep_the_same_rules(spec: dict[str, Any]) -> None:
-    fields = spec["properties"]
-    rules = fields["endpointURL"]["x-kubernetes-validations"]
-    assert len(rules) == 9
-    assert fields["fallbackEndpointURL"]["x-kubernetes-validations"] == rules
+def test_what_a_rule_reads_exists() -> None:
+    for path, field in OURS.items():
+        for rule in field.rules:
+            for name in (*rule.reads, *([rule.field] if rule.field else [])):
+                assert f"{path}.{name}" in OURS
+
+
+def test_all_urls_keep_the_same_rules(spec: dict[str, Any]) -> None:
+    urls = [part for path, part in walk(spec) if path.lower().endswith("endpointurl")]
+    assert len(urls) == 3
+    rules = [url["x-kubernetes-validations"] for url in urls]
+    assert len(rules[0]) == 9
+    assert rules[0] == rules[1] == rules[2]
 
 
 def test_everything_is_bounded(schema: dict[str, Any]) -> None:
     # The API server reckons the cost of a rule from the bounds, and refuses the CRD without them.
     for path, part in walk(schema):
-        assert "x-kubernetes-preserve-unknown-fields" not in part, path
+        if part.get("x-kubernetes-preserve-unknown-fields"):
+            # Fields of a request body can't be listed; there may only be so many.
+            assert path.endswith((".parameters.defaults", ".parameters.overrides"))
+            assert "maxProperties" in part
         if path.startswith((".spec.", ".status.")):
             match part["type"]:
                 case "string":
@@ -105,18 +135,28 @@ def test_kubectl_explain_has_words_for_everything(schema: dict[str, Any]) -> Non
 
 
 def test_every_rule_has_an_example_that_breaks_it() -> None:
-    shown = {match.groups() for file in INVALID for match in EXPECT.finditer(file.read_text())}
-    wanted = {(f"spec.{rule.field}", rule.message) for rule in RULES}
-    for name, field in FIELDS.items():
-        path = f"spec.{name}"
-        if name in REQUIRED:
-            wanted.add((path, "Required value"))
-        if field.minimum is not None:
-            wanted.add((path, f"should be greater than or equal to {field.minimum}"))
-        if field.maximum is not None:
-            wanted.add((path, f"should be less than or equal to {field.maximum}"))
-        if field.max_length is not None:
-            wanted.add((path, f"may not be more than {field.max_length}"))
+    shown = {
+        (re.sub(r"\[\d+\]", "[*]", path), message)
+        for file in INVALID
+        for path, message in EXPECT.findall(file.read_text())
+    }
+    wanted: set[tuple[str, str]] = set()
+    for path, field in OURS.items():
+        at = f"{path}."
+        wanted |= {
+            (f"{at}{rule.field}" if rule.field else path, rule.message) for rule in field.rules
+        }
+        wanted |= {(f"{at}{name}", "Required value") for name in field.required}
+        for bound, phrase in (
+            (field.minimum, "should be greater than or equal to {}"),
+            (field.maximum, "should be less than or equal to {}"),
+            (field.max_length, "may not be more than {}"),
+            (field.max_items, "must have at most {} items"),
+            (field.max_properties, "must have at most {} items"),
+            (field.min_items, "should have at least {} items"),
+        ):
+            if bound is not None:
+                wanted.add((path, phrase.format(bound)))
         if field.values:
             supported = ", ".join(f'"{value}"' for value in field.values)
             wanted.add((path, f"supported values: {supported}"))
@@ -125,5 +165,13 @@ def test_every_rule_has_an_example_that_breaks_it() -> None:
 
 def test_every_type_has_an_example_that_breaks_it() -> None:
     text = "".join(file.read_text() for file in INVALID)
-    for kind in {field.kind for field in FIELDS.values()}:
+    for kind in {field.kind for field in OURS.values()}:
         assert f"must be of type {kind}\n" in text
+
+
+def test_every_list_has_an_example_that_repeats_itself() -> None:
+    text = "".join(file.read_text() for file in INVALID)
+    for path, field in OURS.items():
+        if field.item:
+            place = re.escape(path).replace(r"\[\*\]", r"\[\d\]")
+            assert re.search(rf"{place}\[\d\]: Duplicate value", text), path

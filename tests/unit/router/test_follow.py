@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from llm_contract import CHECKSUM_KEY, CONFIG_KEY, checksum
+from llm_contract import CHECKSUM_KEY, CONFIG_KEY, Auth, checksum
 from llm_router import follow
+from llm_router.credentials import MAX_BYTES
 from llm_router.follow import Follower
+from llm_router.standing import Standings
+from llm_router.table import Table
 from parts.eventually import eventually_async
 from parts.kubelet import project
-from parts.router import files, ollama, route
+from parts.router import files, mlx, ollama, route
 
 GOOD = files(route("a", ollama("http://h")))
 OTHER = files(route("b", ollama("http://h")))
@@ -42,7 +46,7 @@ BAD: dict[str, tuple[dict[str, bytes], str]] = {
 
 @pytest.fixture
 def follower(tmp_path: Path) -> Follower:
-    return Follower(tmp_path, reread_seconds=60)
+    return Follower(tmp_path, reread_seconds=60, standings=Standings())
 
 
 class TestReload:
@@ -149,6 +153,169 @@ class TestReload:
         assert sorted(results) == ["loaded", *["unchanged"] * 4]
 
 
+SECURED = files(
+    route(
+        "a",
+        replace(ollama("http://h"), auth=Auth(credential="token")),
+        replace(ollama("http://free"), name="free"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Both:
+    """A follower of two folders, what it told, and where its credentials are."""
+
+    follower: Follower
+    credentials: Path
+    standings: Standings
+    results: list[str]
+    swaps: list[Table]
+
+    def reason(self) -> str:
+        """Why the target with a credential can't be asked."""
+        assert self.follower.table is not None
+        secured, free = self.follower.table.entries["a"].destinations
+        assert free.unusable == ""
+        return secured.unusable
+
+    def sent(self) -> bytes | None:
+        """The credential that the target is asked with."""
+        assert self.follower.table is not None
+        return dict(self.follower.table.entries["a"].destinations[0].headers).get(b"authorization")
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Both:
+    folder, secret = tmp_path / "config", tmp_path / "secret"
+    folder.mkdir()
+    secret.mkdir()
+    standings = Standings()
+    follower = Follower(folder, reread_seconds=60, standings=standings, credentials=secret)
+    made = Both(follower, secret, standings, [], [])
+    follower.on_read = made.results.append
+    follower.on_swap = made.swaps.append
+    return made
+
+
+class TestCredentials:
+    async def test_either_folder_makes_a_new_table(self, both: Both) -> None:
+        project(both.follower.folder, SECURED)
+        project(both.credentials, {"token": b"1\n"})
+        assert await both.follower.reload() == "loaded"
+        assert both.sent() == b"Bearer 1"
+        assert await both.follower.reload() == "unchanged"
+        project(both.credentials, {"token": b"2\n"})
+        assert await both.follower.reload() == "loaded"
+        assert both.sent() == b"Bearer 2"
+        project(both.credentials, {"token": b"2\n", "unused": b"x"})
+        await both.follower.reload()
+        project(both.follower.folder, files(route("b", ollama("http://h"))))
+        assert await both.follower.reload() == "loaded"
+        assert both.swaps[-1] is both.follower.table
+
+    @pytest.mark.parametrize("payload", [{}, {"other": b"x"}, {"token": b"a\nb"}])
+    async def test_one_that_goes_or_breaks_is_its_targets_trouble(
+        self, both: Both, payload: dict[str, bytes], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        project(both.follower.folder, SECURED)
+        project(both.credentials, {"token": b"1"})
+        await both.follower.reload()
+        assert both.reason() == ""
+        project(both.credentials, payload)
+        assert await both.follower.reload() == "loaded"
+        assert both.reason().startswith("credential 'token' ")
+        assert both.follower.rejection is None
+        assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == [
+            "target_unusable"
+        ]
+        project(both.credentials, {"token": b"1"})
+        await both.follower.reload()
+        assert both.reason() == ""
+
+    async def test_none_mounted_yet_is_no_reason_to_wait(self, both: Both) -> None:
+        project(both.follower.folder, SECURED)
+        both.credentials.rmdir()
+        assert await both.follower.reload() == "loaded"
+        assert f"is not mounted in {both.credentials}" in both.reason()
+
+    async def test_a_folder_that_cannot_be_read_leaves_the_last(
+        self, both: Both, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        project(both.follower.folder, SECURED)
+        project(both.credentials, {"token": b"1"})
+        await both.follower.reload()
+        project(both.credentials, {"token": b"2", "big": b"x" * MAX_BYTES})
+        assert await both.follower.reload() == "unchanged"
+        assert both.sent() == b"Bearer 1"
+        assert "credentials_unreadable" in [record.message for record in caplog.records]
+        project(both.credentials, {"token": b"2"})
+        assert await both.follower.reload() == "loaded"
+        assert both.sent() == b"Bearer 2"
+
+    async def test_one_that_never_could_be_read_stops_no_table(self, both: Both) -> None:
+        project(both.follower.folder, SECURED)
+        both.credentials.rmdir()
+        both.credentials.write_bytes(b"")
+        assert await both.follower.reload() == "loaded"
+        assert f"is not mounted in {both.credentials}" in both.reason()
+
+    async def test_new_ones_wait_for_a_good_configuration(self, both: Both) -> None:
+        project(both.follower.folder, SECURED)
+        project(both.credentials, {"token": b"1"})
+        await both.follower.reload()
+        project(both.follower.folder, BAD["wrong-checksum"][0])
+        project(both.credentials, {"token": b"2"})
+        assert await both.follower.reload() == "rejected"
+        assert both.sent() == b"Bearer 1"
+        project(both.follower.folder, SECURED)
+        assert await both.follower.reload() == "loaded"
+        assert both.sent() == b"Bearer 2"
+
+    async def test_nothing_said_holds_a_value(
+        self, both: Both, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        project(both.follower.folder, SECURED)
+        with caplog.at_level(logging.DEBUG):
+            for value in (b"hunter2", b"hunter2\nhunter2", b"hunter2\0"):
+                project(both.credentials, {"token": value})
+                await both.follower.reload()
+        said = "".join(str(vars(record)) for record in caplog.records)
+        assert "target_unusable" in said
+        assert "hunter2" not in said + repr(both.follower.table)
+
+
+class TestSwap:
+    async def test_is_told_when_the_table_is_in_use(self, both: Both) -> None:
+        seen: list[bool] = []
+        both.follower.on_swap = lambda table: seen.append(both.follower.table is table)
+        project(both.follower.folder, GOOD)
+        await both.follower.reload()
+        await both.follower.reload()
+        project(both.follower.folder, BAD["wrong-checksum"][0])
+        await both.follower.reload()
+        assert seen == [True]
+
+    async def test_keeps_what_is_known_and_forgets_what_is_not_used(self, both: Both) -> None:
+        project(both.follower.folder, files(route("a", ollama("http://h"), mlx("http://gone"))))
+        await both.follower.reload()
+        standing = both.standings.of("http://h", "phi3:mini")
+        assert {host.url for host in both.standings.hosts()} == {"http://h", "http://gone"}
+        project(both.follower.folder, OTHER)
+        await both.follower.reload()
+        assert {host.url for host in both.standings.hosts()} == {"http://h"}
+        assert both.follower.table is not None
+        assert list(both.follower.table.standings()) == [standing]
+
+    async def test_a_bad_configuration_forgets_nothing(self, both: Both) -> None:
+        project(both.follower.folder, GOOD)
+        await both.follower.reload()
+        before = both.standings.hosts()
+        project(both.follower.folder, BAD["bad-address"][0])
+        await both.follower.reload()
+        assert both.standings.hosts() == before
+
+
 Running = Callable[[Follower], contextlib.AbstractAsyncContextManager[None]]
 
 
@@ -176,6 +343,14 @@ class TestRun:
             project(follower.folder, OTHER)
             await eventually_async(lambda: models(follower) == {"b"}, within=2)
 
+    async def test_so_is_one_of_the_credentials(self, both: Both) -> None:
+        project(both.follower.folder, SECURED)
+        async with running(both.follower):
+            await eventually_async(lambda: both.results == ["loaded"], within=1)
+            assert both.sent() is None
+            project(both.credentials, {"token": b"1"})
+            await eventually_async(lambda: both.sent() == b"Bearer 1", within=2)
+
     async def test_the_first_mount_may_come_later(self, follower: Follower) -> None:
         async with running(follower):
             await asyncio.sleep(0)
@@ -187,7 +362,7 @@ class TestRun:
     ) -> None:
         # NB: damage that is repaired in place moves no link.
         monkeypatch.setattr(follow, "POLL_SECONDS", 0.02)
-        follower = Follower(tmp_path, reread_seconds=0.1)
+        follower = Follower(tmp_path, reread_seconds=0.1, standings=Standings())
         results: list[str] = []
         follower.on_read = results.append
         project(tmp_path, BAD["wrong-checksum"][0])

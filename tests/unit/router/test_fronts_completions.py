@@ -23,7 +23,7 @@ from llm_router.exchange import (
     Usage,
 )
 from llm_router.fronts import ROUTES, About, Encoder
-from llm_router.targets import TARGETS
+from llm_router.targets import TARGETS, Terms
 from parts.router import DataPort, mlx, ollama, route
 
 FRONT = ROUTES["/v1/completions"]
@@ -85,16 +85,16 @@ class TestDecode:
         )
 
     def test_a_list_of_one_prompt_is_that_prompt(self) -> None:
-        assert decode(prompt=["hi"]) == decode()
+        assert decode(prompt=["hi"]).messages == decode().messages
+        assert decode(prompt=["hi"]).needs == decode().needs
 
     @pytest.mark.parametrize(
         ("prompt", "code", "said"),
         [
-            (["a", "b"], Code.BAD_REQUEST, "prompt: only 1 prompt per request is supported"),
-            ([1, 2], Code.UNSUPPORTED, "prompt: tokens are not supported, send text"),
-            ([5], Code.UNSUPPORTED, "prompt: tokens are not supported, send text"),
-            ([[1, 2]], Code.UNSUPPORTED, "prompt: tokens are not supported, send text"),
-            (5, Code.UNSUPPORTED, "prompt: tokens are not supported, send text"),
+            (5, Code.BAD_REQUEST, "prompt: must be a string, is a number"),
+            ([1, "a"], Code.BAD_REQUEST, "prompt: must be a string, is a list"),
+            ([[1], "a"], Code.BAD_REQUEST, "prompt: must be a string, is a list"),
+            ([[]], Code.BAD_REQUEST, "prompt: must be a string, is a list"),
             (None, Code.BAD_REQUEST, "prompt: is required"),
             ("", Code.BAD_REQUEST, "prompt: is required"),
             ([], Code.BAD_REQUEST, "prompt: is required"),
@@ -112,18 +112,29 @@ class TestDecode:
         assert (problem.code, problem.message, problem.param) == (code, said, "prompt")
         assert problem.status == 400
 
-    def test_several_answers(self) -> None:
-        with pytest.raises(Refused, match="n: only 1 answer per request is supported"):
-            decode(n=2)
+    @pytest.mark.parametrize("prompt", [["a", "b"], [1, 2], [5], [[1, 2]], [[1], [2]]])
+    def test_prompts_that_only_this_protocol_has(self, prompt: object) -> None:
+        exchange = decode(prompt=prompt)
+        assert exchange.needs == {"prompt"}
+        assert exchange.body["prompt"] == prompt
+
+    def test_no_answer(self) -> None:
+        with pytest.raises(Refused, match="n: must be at least 1, is 0"):
+            decode(n=0)
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("suffix", "x"), ("echo", True), ("best_of", 2), ("logprobs", 0), ("logprobs", 5)],
+        [
+            *(("suffix", "x"), ("echo", True), ("best_of", 2), ("n", 2)),
+            *(("logprobs", 0), ("logprobs", 5)),
+        ],
     )
-    def test_what_no_target_has(self, name: str, value: object) -> None:
+    def test_what_not_every_target_has(self, name: str, value: object) -> None:
         exchange = decode(**{name: value})
         assert exchange.needs == {name}
-        assert [target.lacks(exchange) for target in TARGETS.values()] == [name] * len(TARGETS)
+        assert exchange.logprobs == (value if name == "logprobs" else None)
+        assert TARGETS[TargetType.MLX].lacks(exchange) == name
+        assert TARGETS[TargetType.OPENAI].lacks(exchange) is None
 
 
 class TestUpstream:
@@ -142,7 +153,7 @@ class TestUpstream:
     def sent(self, kind: TargetType) -> tuple[bytes, Any, tuple[str, ...]]:
         exchange = decode(**self.FIELDS)
         assert TARGETS[kind].lacks(exchange) is None
-        outgoing = TARGETS[kind].encode(exchange, model="up", defaults=Defaults())
+        outgoing = TARGETS[kind].encode(exchange, Terms(model="up", defaults=Defaults()))
         return outgoing.path, orjson.loads(outgoing.body), outgoing.dropped
 
     def test_ollama(self) -> None:
@@ -205,6 +216,31 @@ class TestEncode:
             b'"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
         )
 
+    def test_log_probabilities_are_lists(self) -> None:
+        subject = encoder()
+        first = {"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "a", "logprob": -2.0}]}
+        sent = []
+        for entry in (first, {"token": "x", "logprob": -1.0}):
+            chunk = subject.delta(Delta(entry["token"], extras={"logprobs": [entry]}))  # type: ignore[arg-type]
+            sent.append(orjson.loads(chunk[6:])["choices"][0]["logprobs"])
+        assert sent == [
+            {
+                "tokens": ["Hi"],
+                "token_logprobs": [-0.5],
+                "top_logprobs": [{"a": -2.0}],
+                "text_offset": [0],
+            },
+            {
+                "tokens": ["x"],
+                "token_logprobs": [-1.0],
+                "top_logprobs": [{}],
+                "text_offset": [2],
+            },
+        ]
+        answer = Answer("Hi", "", (), Finish(Reason.STOP), {"logprobs": [first]})
+        (choice,) = orjson.loads(encoder().whole(answer, TIMING))["choices"]
+        assert choice["logprobs"]["tokens"] == ["Hi"]
+
     def test_thinking_is_not_text(self) -> None:
         chunk = orjson.loads(encoder().delta(Delta(thinking="hm"))[6:])
         (choice,) = chunk["choices"]
@@ -226,7 +262,7 @@ async def test_the_official_client(
     target = {"ollama": ollama, "mlx": mlx}[kind](f"http://127.0.0.1:{simulator.port}")
     data_port.publish(route(MODEL, target))
     client = openai.AsyncOpenAI(
-        base_url="http://router/v1", api_key="x", http_client=data_port.client, max_retries=0
+        base_url=f"{data_port.url}/v1", api_key="x", http_client=data_port.client, max_retries=0
     )
     whole = await client.completions.create(model=MODEL, prompt="hello", max_tokens=3)
     assert whole.object == "text_completion"

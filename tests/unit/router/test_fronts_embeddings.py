@@ -15,7 +15,7 @@ from llm_operator.simulate.server import Simulator
 from llm_router.errors import AttemptFailed, Cause, Refused
 from llm_router.exchange import Answer, Exchange, Finish, Reason, Timing, Usage
 from llm_router.fronts import ROUTES, About
-from llm_router.targets import TARGETS, Decoder, decoded
+from llm_router.targets import TARGETS, Decoder, Terms, decoded
 from parts.process import free_port
 from parts.router import PLAIN, DataPort, mlx, ollama, route
 
@@ -51,8 +51,9 @@ class TestDecode:
             (OPENAI, {}, "input: must hold at least one text"),
             (OPENAI, {"input": []}, "input: must hold at least one text"),
             (OPENAI, {"input": ["a", ""]}, "input: must hold at least one text"),
-            (OPENAI, {"input": [1, 2]}, "input: tokens are not supported"),
-            (OPENAI, {"input": [[1, 2]]}, "input: tokens are not supported"),
+            (OPENAI, {"input": [1, "a"]}, "input: must be a string or a list of strings"),
+            (OPENAI, {"input": [[]]}, "input: must be a string or a list of strings"),
+            (OPENAI, {"input": "a", "encoding_format": 5}, "encoding_format: must be a string"),
             (OPENAI, {"input": "a", "encoding_format": "hex"}, "encoding_format: must be one of"),
             (OPENAI, {"input": "a", "dimensions": -1}, "dimensions: must be at least 0"),
             (EMBED, {"input": [1]}, "input: must be a string or a list of strings"),
@@ -112,7 +113,7 @@ def test_upstream(
     exchange = decode(path, **fields)
     assert TARGETS[kind].lacks(exchange) is None
     defaults = Defaults(temperature=1, max_tokens=5, keep_alive_seconds=60)
-    outgoing = TARGETS[kind].encode(exchange, model="up", defaults=defaults)
+    outgoing = TARGETS[kind].encode(exchange, Terms(model="up", defaults=defaults))
     own = b"/api/embeddings" if path == OLDER else b"/api/embed"
     assert outgoing.path == (own if kind is TargetType.OLLAMA else b"/v1/embeddings")
     assert orjson.loads(outgoing.body) == {"model": "up"} | body
@@ -123,10 +124,21 @@ def test_mlx_has_none() -> None:
     assert TARGETS[TargetType.MLX].lacks(decode(OPENAI, input="a")) == "embeddings"
 
 
+@pytest.mark.parametrize(("tokens", "wanted"), [([1, 2], 1), ([[1, 2], [3]], 2)])
+def test_tokens_go_to_hosts_of_the_protocol_only(tokens: list[Any], wanted: int) -> None:
+    exchange = decode(OPENAI, input=tokens)
+    assert len(exchange.inputs) == wanted
+    assert TARGETS[TargetType.OLLAMA].lacks(exchange) == "input"
+    assert TARGETS[TargetType.OPENAI].lacks(exchange) is None
+    terms = Terms(model="up", defaults=Defaults())
+    body = TARGETS[TargetType.OPENAI].encode(exchange, terms).body
+    assert orjson.loads(body)["input"] == tokens
+
+
 class TestRead:
     def reader(self, kind: TargetType) -> Decoder:
         exchange = decode(OPENAI, input=TEXTS)
-        outgoing = TARGETS[kind].encode(exchange, model="up", defaults=Defaults())
+        outgoing = TARGETS[kind].encode(exchange, Terms(model="up", defaults=Defaults()))
         assert outgoing.reader is not None
         return outgoing.reader()
 
@@ -148,7 +160,7 @@ class TestRead:
             assert rest == b"" or decoded(reader, rest) == []
             assert not reader.started
             usage = Usage(prompt_tokens=3, load_ns=load)
-            vectors = [[0.5, 1], [2, 3]]
+            vectors: list[list[float]] = [[0.5, 1], [2, 3]]
             assert decoded(reader, b"") == [Finish(Reason.STOP, usage, vectors=vectors)]
             assert reader.done
 
@@ -174,6 +186,32 @@ class TestRead:
         with pytest.raises(AttemptFailed) as caught:
             decoded(reader, b"")
         assert caught.value.cause is Cause.BROKEN_STREAM
+
+    @pytest.mark.parametrize(("packed", "breaks"), [("base64", True), ("float", False)])
+    @pytest.mark.parametrize("number", [1e39, -1e39, 10**39])
+    def test_numbers_that_base64_has_no_room_for(
+        self, number: float, packed: str, breaks: bool
+    ) -> None:
+        exchange = decode(OPENAI, input="a", encoding_format=packed)
+        terms = Terms(model="up", defaults=Defaults())
+        reader = TARGETS[TargetType.OPENAI].encode(exchange, terms).reader()
+        body = b'{"data":[{"index":0,"embedding":[0.5,%s]}]}' % f"{number:.0f}".encode()
+        decoded(reader, body)
+        if breaks:
+            with pytest.raises(AttemptFailed, match="float32") as caught:
+                decoded(reader, b"")
+            assert caught.value.cause is Cause.BROKEN_STREAM
+        else:
+            assert reader.feed(b"")
+
+    def test_the_largest_number_that_base64_has_room_for(self) -> None:
+        exchange = decode(OPENAI, input="a", encoding_format="base64")
+        terms = Terms(model="up", defaults=Defaults())
+        reader = TARGETS[TargetType.OPENAI].encode(exchange, terms).reader()
+        decoded(reader, b'{"data":[{"index":0,"embedding":[3.4028234663852886e38]}]}')
+        (finish,) = decoded(reader, b"")
+        assert isinstance(finish, Finish)
+        assert whole(exchange, OPENAI, Answer("", "", (), finish))["data"]
 
 
 class TestEncode:
@@ -217,7 +255,7 @@ class TestThroughTheRouter:
 
     async def test_the_official_openai_client(self, embeds: DataPort) -> None:
         client = openai.AsyncOpenAI(
-            base_url="http://router/v1", api_key="x", http_client=embeds.client, max_retries=0
+            base_url=f"{embeds.url}/v1", api_key="x", http_client=embeds.client, max_retries=0
         )
         # NB: it asks for base64 when the caller asks for nothing.
         packed = await client.embeddings.create(model=MODEL, input=TEXTS)
@@ -232,7 +270,7 @@ class TestThroughTheRouter:
             await client.embeddings.create(model="nope", input="a")
 
     async def test_the_official_ollama_client(self, embeds: DataPort) -> None:
-        client = ollama_sdk.AsyncClient(host="http://router", **PLAIN)
+        client = ollama_sdk.AsyncClient(host=embeds.url, **PLAIN)
         client._client = embeds.client
         told = await client.embed(model=MODEL, input=TEXTS)
         assert [len(vector) for vector in told.embeddings] == [64, 64]

@@ -1,16 +1,19 @@
 """What the data port answers without a host: lists, refusals, and paths that are not served."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import ollama as ollama_sdk
 import openai
+import orjson
 import pytest
 
 from llm_contract import Defaults
 from llm_router.errors import Problem
-from llm_router.fronts import LISTS, REFUSED
+from llm_router.fronts import LISTS, REFUSED, lists
+from llm_router.fronts.lists import Asked
 from llm_router.listing import Lost, find
 from parts.router import PLAIN, DataPort, mlx, ollama, route
 
@@ -81,7 +84,7 @@ class TestOpenAI:
 
     async def test_the_official_client(self, listed: DataPort) -> None:
         client = openai.AsyncOpenAI(
-            base_url="http://router/v1", api_key="x", http_client=listed.client, max_retries=0
+            base_url=f"{listed.url}/v1", api_key="x", http_client=listed.client, max_retries=0
         )
         names = [model.id async for model in client.models.list()]
         assert names == [SLASHED, "phi3:mini"]
@@ -112,7 +115,7 @@ class TestOllama:
         assert len(digest) == 64
         assert digest != models[0]["digest"]
 
-    async def test_nothing_is_said_to_be_loaded(self, listed: DataPort) -> None:
+    async def test_nothing_is_loaded_that_is_not_known_to_be(self, listed: DataPort) -> None:
         assert await get(listed, "/api/ps") == {"models": []}
 
     async def test_version(self, listed: DataPort) -> None:
@@ -153,7 +156,7 @@ class TestOllama:
         assert response.text == "Ollama is running"
 
     async def test_the_official_client(self, listed: DataPort) -> None:
-        client = ollama_sdk.AsyncClient(host="http://router", **PLAIN)
+        client = ollama_sdk.AsyncClient(host=listed.url, **PLAIN)
         client._client = listed.client
         names = [model.model for model in (await client.list()).models]
         assert names == [SLASHED, "phi3:mini"]
@@ -165,6 +168,51 @@ class TestOllama:
             await client.pull("phi3:mini")
         assert caught.value.status_code == 403
         assert caught.value.error.startswith("pulling a model is not allowed")
+
+
+class TestLearned:
+    """What the router has learned of its hosts, and names that are aliases."""
+
+    @staticmethod
+    def asked(port: DataPort, **more: Any) -> Asked:
+        port.publish(replace(route("phi3:mini", ollama(AWAY)), aliases=("phi", "small")))
+        table = port.parts.follower.table
+        assert table is not None
+        return Asked(table=table, since=SINCE, **more)
+
+    async def test_an_alias_is_listed_like_a_model(self, data_port: DataPort) -> None:
+        asked = self.asked(data_port)
+        names = ["phi", "phi3:mini", "small"]
+        assert [one["id"] for one in orjson.loads(lists.models(asked))["data"]] == names
+        tags = orjson.loads(lists.tags(asked))["models"]
+        assert [(one["name"], one["model"]) for one in tags] == [(name, name) for name in names]
+        assert len({one["digest"] for one in tags}) == 1
+        assert (await get(data_port, "/v1/models/small"))["id"] == "small"
+
+    async def test_what_is_loaded(self, data_port: DataPort) -> None:
+        expires = "2026-01-02T03:04:05Z"
+        known = {"size_vram": 5, "expires_at": expires, "context_length": None, "url": AWAY}
+        asked = self.asked(data_port, loaded={"phi3:mini": known})
+        told = orjson.loads(lists.running(asked))["models"]
+        assert [one["name"] for one in told] == ["phi", "phi3:mini", "small"]
+        assert (told[1]["size_vram"], told[1]["expires_at"]) == (5, expires)
+        assert not {"context_length", "url", "modified_at"} & told[1].keys()
+        assert told[1]["size"] == 0
+        running = ollama_sdk.ProcessResponse.model_validate_json(lists.running(asked))
+        assert [one.model for one in running.models] == ["phi", "phi3:mini", "small"]
+
+    async def test_only_one_name_of_a_model_may_be_known(self, data_port: DataPort) -> None:
+        asked = self.asked(data_port, loaded={"small": {}})
+        told = orjson.loads(lists.running(asked))["models"]
+        assert [one["name"] for one in told] == ["small"]
+
+    @pytest.mark.parametrize("name", ["phi3:mini", "phi"])
+    async def test_capabilities(self, data_port: DataPort, name: str) -> None:
+        able = {"phi3:mini": ("completion", "tools", "vision", "thinking")}
+        asked = self.asked(data_port, capabilities=able, body=orjson.dumps({"model": name}))
+        assert orjson.loads(lists.show(asked))["capabilities"] == list(able["phi3:mini"])
+        asked = self.asked(data_port, body=orjson.dumps({"model": name}))
+        assert orjson.loads(lists.show(asked))["capabilities"] == ["completion", "tools"]
 
 
 @pytest.mark.parametrize("path", LISTED)

@@ -114,7 +114,8 @@ class TestDecode:
         assert exchange.sampling == SAMPLING
         assert exchange.tools == (TOOL,)
         assert (exchange.format, exchange.think, exchange.keep_alive) == ("json", "low", "5m")
-        assert exchange.needs == {"logprobs"}
+        assert exchange.logprobs == 0
+        assert exchange.needs == {"format", "logprobs"}
 
     def test_every_field_of_a_prompt(self) -> None:
         exchange = generate(
@@ -133,11 +134,7 @@ class TestDecode:
             Message(role="system", text="be brief"),
             Message(role="user", text="hi", images=("aGk=",)),
         )
-        assert exchange.prompt_only == {
-            "suffix": "}",
-            "template": "{{ .Prompt }}",
-            "context": [1, 2],
-        }
+        assert exchange.needs == {"suffix", "template", "context", "images", "format"}
         assert exchange.sampling == SAMPLING
         assert exchange.format == {"type": "object"}
         assert exchange.think is True
@@ -153,7 +150,7 @@ class TestDecode:
                 assert {**exchange.body, name: None} == exchange.body
                 for part in (
                     *("stream", "sampling", "tools", "format", "think", "keep_alive", "needs"),
-                    *("raw", "prompt_only", "messages"),
+                    *("raw", "logprobs", "messages"),
                 ):
                     assert getattr(exchange, part) == getattr(plain, part), name
 
@@ -165,13 +162,13 @@ class TestDecode:
         [("num_predict", "max_tokens"), ("temperature", "temperature"), ("seed", "seed")],
     )
     def test_zero_stays_zero(self, option: str, ours: str) -> None:
-        value = getattr(chat(options={option: 0}).sampling, ours)
+        value = chat(options={option: 0}).sampling[ours]  # type: ignore[literal-required]
         assert value == 0
         assert value is not None
 
     @pytest.mark.parametrize("value", [-1, -2])
     def test_no_limit_is_kept(self, value: int) -> None:
-        assert chat(options={"num_predict": value}).sampling.max_tokens == value
+        assert chat(options={"num_predict": value}).sampling == Sampling(max_tokens=value)
 
     @pytest.mark.parametrize("value", [5, -1, 0, 1.5, "5m", "-1", "24h"])
     def test_keep_alive_is_kept_as_written(self, value: object) -> None:
@@ -357,6 +354,10 @@ class TestWhole:
             b'"prompt_eval_count":3,"prompt_eval_duration":20,"eval_count":4,"eval_duration":30}'
         )
 
+    def test_one_that_is_whole_already_goes_as_it_is(self) -> None:
+        answer = Answer("a", "", (), Finish(Reason.STOP, whole=b'{"model":"x"}'))
+        assert encoder(chat()).whole(answer, TIMING) == b'{"model":"x"}'
+
     def test_of_a_prompt_is_these_bytes(self) -> None:
         answer = Answer("Hi", "", (), Finish(Reason.STOP, MEASURED), {"context": [1]})
         assert encoder(generate()).whole(answer, TIMING) == (
@@ -370,6 +371,18 @@ class TestWhole:
 def test_a_problem_is_these_bytes(front: Any) -> None:
     problem = Problem(Code.MODEL_NOT_FOUND, "model 'x' not found", param="model")
     assert front.problem(problem) == b'{"error":"model \'x\' not found"}'
+
+
+def test_lines_of_one_millisecond_share_their_time(mocker: MockerFixture) -> None:
+    mocker.stopall()
+    clock = mocker.patch("llm_router.fronts.ollama.time.time", return_value=0.0)
+    written = mocker.spy(ollama, "written")
+    subject = encoder(chat())
+    for moment in (1_700_000_000.0015, 1_700_000_000.0019, 1_700_000_000.0025):
+        clock.return_value = moment
+        last = orjson.loads(subject.delta(Delta("a")))["created_at"]
+    assert last == "2023-11-14T22:13:20.002000Z"
+    assert written.call_count == 2
 
 
 def test_the_clock_is_utc_as_rfc_3339(mocker: MockerFixture) -> None:

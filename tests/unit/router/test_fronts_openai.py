@@ -83,6 +83,7 @@ class TestDecode:
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
             reasoning_effort="high",
             logprobs=True,
+            top_logprobs=3,
             audio={"voice": "x"},
             functions=[{}],
         )
@@ -103,7 +104,8 @@ class TestDecode:
         assert exchange.tools == (TOOL,)
         assert exchange.format == schema
         assert exchange.think == "high"
-        assert exchange.needs == {"logprobs", "audio", "functions"}
+        assert exchange.logprobs == 3
+        assert exchange.needs == {"response_format", "logprobs", "audio", "functions"}
 
     def test_null_is_unset_in_every_field(self) -> None:
         names = (
@@ -132,16 +134,16 @@ class TestDecode:
         ],
     )
     def test_zero_stays_zero(self, field: str, ours: str) -> None:
-        value = getattr(decode(**{field: 0}).sampling, ours)
+        value = decode(**{field: 0}).sampling[ours]  # type: ignore[literal-required]
         assert value == 0
         assert value is not None
 
     def test_max_completion_tokens_goes_before_the_older_name(self) -> None:
         exchange = decode(max_tokens=5, max_completion_tokens=0)
-        assert exchange.sampling.max_tokens == 0
+        assert exchange.sampling == Sampling(max_tokens=0)
 
     def test_one_stop_word_is_a_list_of_one(self) -> None:
-        assert decode(stop="x").sampling.stop == ("x",)
+        assert decode(stop="x").sampling == Sampling(stop=("x",))
 
     @pytest.mark.parametrize(
         ("given", "expected"),
@@ -207,6 +209,9 @@ class TestMessages:
     def test_roles(self, role: str, ours: str) -> None:
         assert message(role=role, content="x").role == ours
 
+    def test_a_refusal_is_what_the_assistant_said(self) -> None:
+        assert message(role="assistant", content=None, refusal="no").text == "no"
+
     def test_the_other_name_of_thinking(self) -> None:
         assert message(role="assistant", content="x", reasoning_content="hm").thinking == "hm"
 
@@ -266,8 +271,15 @@ class TestRefused:
             ({"max_completion_tokens": -1}, "max_completion_tokens", "must be at least 0"),
             ({"seed": 1e300}, "seed", "must be"),
             ({"stop": [1]}, "stop", "must be a string or a list of strings"),
-            ({"n": 2}, "n", "only 1 answer per request"),
-            ({"n": 0}, "n", "only 1 answer per request"),
+            ({"n": 0}, "n", "must be at least 1, is 0"),
+            ({"n": "2"}, "n", "must be a number, is a string"),
+            ({"logprobs": 1}, "logprobs", "must be true or false, is a number"),
+            ({"logprobs": True, "top_logprobs": -1}, "top_logprobs", "must be at least 0"),
+            ({"chat_template_kwargs": []}, "chat_template_kwargs", "must be an object"),
+            (
+                {"messages": [{"role": "user", "content": [{"text": "x"}]}]},
+                *("messages[0].content[0].type", "is required"),
+            ),
             ({"tools": [1]}, "tools[0]", "must be an object, is a number"),
             ({"response_format": "json"}, "response_format", "must be an object, is a string"),
             ({"response_format": {"type": "xml"}}, "response_format.type", "'xml'"),
@@ -285,12 +297,6 @@ class TestRefused:
         assert problem.param == param
         assert problem.message.startswith(f"{param}: ")
         assert said in problem.message
-
-    def test_content_that_no_target_takes(self) -> None:
-        part = {"type": "input_audio", "input_audio": {}}
-        problem = refused(messages=[{"role": "user", "content": [part]}])
-        assert problem.code is Code.UNSUPPORTED
-        assert problem.param == "messages[0].content[0].type"
 
     @pytest.mark.parametrize(
         ("body", "said"),
@@ -354,6 +360,35 @@ class TestStream:
             b"data: [DONE]\n\n",
         ]  # fmt: skip
 
+    def test_fragments_of_calls_go_on_as_they_are(self) -> None:
+        subject = encoder()
+        subject.delta(Delta("a"))
+        one = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f"}}
+        two = {"function": {"arguments": "{}"}}
+        sent = subject.delta(Delta(fragments=(one,))) + subject.delta(Delta(fragments=(two,)))
+        assert sent == (
+            CHUNK + b'"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1",'
+            b'"type":"function","function":{"name":"f"}}]},"finish_reason":null}]}\n\n'
+            + CHUNK + b'"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,'
+            b'"function":{"arguments":"{}"}}]},"finish_reason":null}]}\n\n'
+        )  # fmt: skip
+        assert b'"finish_reason":"tool_calls"' in subject.finish(Finish(Reason.STOP), TIMING)
+
+    def test_log_probabilities_have_every_field_that_clients_read(self) -> None:
+        subject = encoder()
+        subject.delta(Delta("a"))
+        told = {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -2.0}]}
+        assert subject.delta(Delta("a", extras={"logprobs": [told]})) == (
+            CHUNK + b'"choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":['
+            b'{"bytes":null,"token":"a","logprob":-0.5,"top_logprobs":[{"bytes":null,"token":"b",'
+            b'"logprob":-2.0}]}],"refusal":null},"finish_reason":null}]}\n\n'
+        )
+        whole = subject.whole(
+            Answer("a", "", (), Finish(Reason.STOP), {"logprobs": [told]}), TIMING
+        )
+        (choice,) = orjson.loads(whole)["choices"]
+        assert choice["logprobs"]["content"][0]["top_logprobs"][0]["token"] == "b"
+
     def test_an_answer_without_a_word_still_begins_with_the_role(self) -> None:
         sent = encoder().finish(Finish(Reason.LENGTH), TIMING)
         events = sent.split(b"\n\n")
@@ -410,6 +445,10 @@ class TestWhole:
             b'"function":{"name":"f","arguments":"{\\"a\\":1}"}}]},'
             b'"finish_reason":"tool_calls","logprobs":null}]}'
         )
+
+    def test_one_that_is_whole_already_goes_as_it_is(self) -> None:
+        answer = Answer("a", "", (), Finish(Reason.STOP, whole=b'{"id":"x"}'))
+        assert encoder().whole(answer, TIMING) == b'{"id":"x"}'
 
     def test_an_empty_answer_has_empty_content_and_not_null(self) -> None:
         whole = orjson.loads(encoder().whole(Answer("", "", (), Finish(Reason.STOP)), TIMING))

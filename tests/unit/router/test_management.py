@@ -98,6 +98,18 @@ class TestStatus:
                     "name": "phi3-mini",
                     "uid": "uid-of-phi3:mini",
                     "generation": 1,
+                    "targets": [
+                        {
+                            "name": "ollama",
+                            "type": "ollama",
+                            "state": "Unknown",
+                            "why": "nothing is against it; no probe has judged its host",
+                            "since": None,
+                            "active": 0,
+                            "loaded": None,
+                            "tokensPerSecond": None,
+                        }
+                    ],
                 }
             ],
         }

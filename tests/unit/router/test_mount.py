@@ -1,5 +1,6 @@
 """Reading the mounted folder: one revision at a time, as a kubelet leaves it."""
 
+import contextlib
 import shutil
 import threading
 from pathlib import Path
@@ -65,8 +66,10 @@ class TestRead:
         writer = threading.Thread(target=swap)
         writer.start()
         seen: set[bytes] = set()
+        found: Published | None = None
         while not ended.is_set():
-            found = mount.read(tmp_path)
+            with contextlib.suppress(OSError):  # it changed five times in a row
+                found = mount.read(tmp_path)
             if found is not None:
                 assert found.raw.decode() == found.checksum
                 seen.add(found.raw)
@@ -85,6 +88,50 @@ class TestRead:
         show(tmp_path, b"1", "one")
         shutil.rmtree(tmp_path / (mount.revision(tmp_path) or ""))
         assert mount.read(tmp_path) is None
+
+
+class TestReadFiles:
+    def test_gives_all_of_the_revision(self, tmp_path: Path) -> None:
+        project(tmp_path, {"a": b"1", "b": b""})
+        assert mount.read_files(tmp_path, limit=1) == {"a": b"1", "b": b""}
+        project(tmp_path, {"c": b"2"})
+        assert mount.read_files(tmp_path, limit=1) == {"c": b"2"}
+
+    def test_a_limit_is_for_all_of_them(self, tmp_path: Path) -> None:
+        project(tmp_path, {"a": b"1", "b": b"2"})
+        with pytest.raises(OSError, match="holds more than 1 bytes"):
+            mount.read_files(tmp_path, limit=1)
+
+    def test_an_empty_volume_and_no_folder(self, tmp_path: Path) -> None:
+        project(tmp_path, {})
+        assert mount.read_files(tmp_path, limit=1) == {}
+        assert mount.read_files(tmp_path / "absent", limit=1) is None
+
+    def test_a_broken_link_is_nothing(self, tmp_path: Path) -> None:
+        project(tmp_path, {"a": b"1"})
+        shutil.rmtree(tmp_path / (mount.revision(tmp_path) or ""))
+        assert mount.read_files(tmp_path, limit=1) is None
+
+    def test_begins_anew_when_the_revision_is_swapped_under_it(
+        self, tmp_path: Path, mocker: MockerFixture
+    ) -> None:
+        project(tmp_path, {"a": b"1"})
+        now = mount.revision(tmp_path)
+        mocker.patch.object(
+            mount, "revision", side_effect=[now, now, "..newer", "..newer"] + [now] * 9
+        )
+        assert mount.read_files(tmp_path, limit=1) == {"a": b"1"}
+
+    def test_gives_up_on_what_never_stands_still(
+        self, tmp_path: Path, mocker: MockerFixture
+    ) -> None:
+        project(tmp_path, {"a": b"1"})
+        now = mount.revision(tmp_path)
+        mocker.patch.object(
+            mount, "revision", side_effect=[now, *[now, "..newer", "..newest"] * mount.TRIES]
+        )
+        with pytest.raises(OSError, match="changes faster"):
+            mount.read_files(tmp_path, limit=1)
 
 
 class TestCheck:

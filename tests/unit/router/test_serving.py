@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pytest_mock import MockerFixture
 
-from llm_contract import Defaults, TargetType, Timeouts, checksum
+from llm_contract import Defaults, HeaderEdits, TargetType, Timeouts, checksum
 from llm_operator.simulate.behaviour import Behaviour, Kind
 from llm_operator.simulate.journal import Outcome, Received
 from llm_operator.simulate.server import Simulator, serve
@@ -486,10 +486,37 @@ class TestValues:
         received = ollama_simulator.requests[-1].headers
         assert received["host"] == f"127.0.0.1:{ollama_simulator.port}"
         assert received["accept-encoding"] == "identity"
+        assert received["x-request-id"] == response.headers["x-request-id"]
         ours = {
-            *("host", "connection", "accept-encoding", "content-length", "content-type", "accept")
+            *("host", "connection", "accept-encoding", "content-length", "content-type", "accept"),
+            *("x-request-id", "traceparent"),
         }
         assert set(received) == ours
+
+    async def test_a_host_gets_the_headers_that_may_be_forwarded(
+        self, data_port: DataPort, ollama_simulator: Simulator
+    ) -> None:
+        edits = HeaderEdits(set=(("X-Team", "ours"),), remove=("X-Secret-Plan",))
+        data_port.publish(route(MODEL, ollama(url(ollama_simulator), headers=edits)))
+        parent = f"00-{'a' * 32}-{'b' * 16}-01"
+        sent = {
+            "x-tenant": "blue",
+            "X-Team": "theirs",
+            "x-secret-plan": "42",
+            "x-request-id": "mine",
+            "traceparent": parent,
+            "tracestate": "vendor=1",
+        }
+        response = await data_port.client.post("/api/chat", json=chat_body(), headers=sent)
+        assert response.status_code == 200
+        received = ollama_simulator.requests[-1].headers
+        assert received["x-tenant"] == "blue"
+        assert received["x-team"] == "ours"
+        assert "x-secret-plan" not in received
+        assert received["x-request-id"] == "mine"
+        assert received["traceparent"].startswith(f"00-{'a' * 32}-")
+        assert received["traceparent"] != parent, "the attempt is a span of its own"
+        assert received["tracestate"] == "vendor=1"
 
 
 class TestRequestId:
@@ -621,9 +648,15 @@ class TestRefused:
         assert response.status_code == 200
 
     async def test_a_websocket_is_not_served(self, data_port: DataPort) -> None:
-        app = data_port.client._transport.app  # type: ignore[attr-defined]
-        with pytest.raises(NotImplementedError):
-            await app({"type": "websocket"}, None, None)
+        asked = {
+            "connection": "Upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        response = await data_port.client.get("/v1/chat/completions", headers=asked)
+        assert response.status_code == 405
+        assert "upgrade" not in response.headers
 
 
 class TestDefaultOllama:
@@ -679,6 +712,7 @@ class TestMetrics:
         await data_port.post(front.path, **front.body() | {"model": "unknown-1"})
         ollama_simulator.behaviour = Behaviour(mode="status:500")
         await data_port.post(front.path, **front.body())
+        data_port.parts.recorder.flush()
         value = data_port.parts.metrics.registry.get_sample_value
         name = {
             "/v1/chat/completions": "openai_chat",
@@ -710,8 +744,10 @@ class TestMetrics:
         data_port.publish()
         for number in range(20):
             await data_port.post(front.path, **front.body() | {"model": f"m{number}"})
+        data_port.parts.recorder.flush()
         text = data_port.parts.metrics.render().decode()
         assert "m19" not in text
+        assert 'model="other"' in text
 
 
 async def test_a_request_keeps_the_table_it_began_with(
@@ -765,14 +801,24 @@ class TestOwnFault:
         data_port: DataPort,
         ollama_simulator: Simulator,
         front: Front,
+        mlx_simulator: Simulator,
         mocker: MockerFixture,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        ollama_simulator.behaviour = Behaviour(tokens_per_second=50)
-        data_port.publish(route(MODEL, ollama(url(ollama_simulator))))
+        # NB: a host of the client's own protocol would need no encoder.
+        of_mlx = front.path.startswith("/api")
+        simulator = mlx_simulator if of_mlx else ollama_simulator
+        simulator.behaviour = Behaviour(tokens_per_second=50, tokens=50)
+        target = mlx(url(simulator)) if of_mlx else ollama(url(simulator))
+        data_port.publish(route(MODEL, target))
         encoder = mocker.Mock()
-        encoder.delta.side_effect = [b"{}\n", RuntimeError]
+        encoder.delta.side_effect = [b"{}\n", b"{}\n", RuntimeError("canary")]
         mocker.patch.object(type(ROUTES[front.path]), "encoder", return_value=encoder)
-        # NB: what the application raises makes the server cut the connection.
-        with pytest.raises(RuntimeError):
+        with pytest.raises(httpx.RemoteProtocolError):
             await data_port.post(front.path, **front.body(stream=True))
-        await eventually_async(lambda: ollama_simulator.count(Outcome.CANCELLED) == 1, within=1)
+        await eventually_async(lambda: simulator.count(Outcome.CANCELLED) == 1, within=1)
+        assert "canary" in caplog.text
+        # NB: it is not the host's fault.
+        assert not data_port.standing(target).doubted
+        (record,) = data_port.records()
+        assert (record.outcome, record.error) == ("broken", "internal_error")

@@ -5,14 +5,16 @@ The streams are real ones, shortened: Ollama 0.17.4 and mlx_lm.server 0.32.2.
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import orjson
 import pytest
 
-from llm_contract import TargetType
+from llm_contract import Defaults, TargetType
 from llm_router.errors import STATUS, TABLE, AttemptFailed, Cause, Code
 from llm_router.exchange import Call, Delta, Event, Finish, Reason, Usage
-from llm_router.targets import TARGETS, Decoder, decoded
+from llm_router.fronts import ROUTES
+from llm_router.targets import TARGETS, Decoder, Terms, decoded
 from llm_router.targets.target import MAX_LINE
 
 OLLAMA, MLX, OPENAI = TargetType.OLLAMA, TargetType.MLX, TargetType.OPENAI
@@ -140,7 +142,6 @@ STREAMS: dict[str, tuple[TargetType, bytes, list[Event]]] = {
             Finish(
                 Reason.STOP,
                 Usage(completion_tokens=1, load_ns=3876746, prefill_ns=464031, decode_ns=4069998),
-                {"context": [229, 153]},
             ),
         ],
     ),
@@ -205,9 +206,15 @@ STREAMS: dict[str, tuple[TargetType, bytes, list[Event]]] = {
 }
 
 
+def reader(kind: TargetType) -> Decoder:
+    """The decoder of an answer to a client of a protocol that no host speaks."""
+    exchange = ROUTES["/generate"].decode(b'{"model":"phi3:mini","prompt":"x"}')
+    return TARGETS[kind].encode(exchange, Terms(model="up", defaults=Defaults())).reader()
+
+
 def fed(kind: TargetType, pieces: Iterable[bytes]) -> tuple[list[Event], Decoder]:
     """The events of an answer that came in these pieces and then ended."""
-    decoder = TARGETS[kind].decoder()
+    decoder = reader(kind)
     events: list[Event] = []
     for piece in pieces:
         events += decoded(decoder, piece)
@@ -246,13 +253,104 @@ class TestStreams:
         # ends after the mark are no part of it.
         body = stream.rstrip(b"\r\n")
         for at in range(1, len(body)):
-            decoder = TARGETS[kind].decoder()
+            decoder = reader(kind)
             events: list[Event] = []
             with contextlib.suppress(AttemptFailed):
                 events += decoder.feed(body[:at])
                 events += decoder.feed(b"")
             assert not any(isinstance(event, Finish) for event in events), body[:at]
             assert not decoder.done
+
+
+class TestMore:
+    """What not every protocol has a place for."""
+
+    ENTRY: dict[str, Any] = {  # noqa: RUF012
+        "token": "a",
+        "logprob": -0.5,
+        "bytes": [97],
+        "top_logprobs": [{"token": "b", "logprob": -2.0, "bytes": [98]}],
+    }
+
+    @staticmethod
+    def events(kind: TargetType, chunk: Any) -> list[Event]:
+        return fed(kind, [b"data: " + orjson.dumps(chunk) + b"\n\n"])[0]
+
+    def test_log_probabilities_of_a_chat(self) -> None:
+        logprobs = {"content": [self.ENTRY], "refusal": None}
+        chunk = {"choices": [{"delta": {"content": "a"}, "logprobs": logprobs}]}
+        assert self.events(OPENAI, chunk) == [Delta("a", extras={"logprobs": [self.ENTRY]})]
+        chunk["choices"][0]["delta"] = {}
+        assert self.events(OPENAI, chunk) == [Delta(extras={"logprobs": [self.ENTRY]})]
+
+    def test_log_probabilities_of_a_text(self) -> None:
+        lists = {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "text_offset": [0, 1]}
+        choice = {"text": "ab", "logprobs": lists | {"top_logprobs": [None, {"c": -3.0}]}}
+        assert self.events(OPENAI, {"choices": [choice]}) == [
+            Delta(
+                "ab",
+                extras={
+                    "logprobs": [
+                        {"token": "a", "logprob": None, "top_logprobs": []},
+                        {
+                            "token": "b",
+                            "logprob": -1.0,
+                            "top_logprobs": [{"token": "c", "logprob": -3.0}],
+                        },
+                    ]
+                },
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        "logprobs",
+        [5, [1], {"content": 5}, {"tokens": ["a"], "token_logprobs": []}, {"tokens": ["a"]}],
+    )
+    def test_log_probabilities_of_an_unknown_shape(self, logprobs: object) -> None:
+        with pytest.raises(AttemptFailed, match="unknown shape"):
+            self.events(OPENAI, {"choices": [{"text": "a", "logprobs": logprobs}]})
+
+    def test_a_refusal_is_told_as_text(self) -> None:
+        chunk = {"choices": [{"delta": {"content": None, "refusal": "no"}}]}
+        assert self.events(OPENAI, chunk) == [Delta("no")]
+
+    def test_calls_in_fragments_for_a_client_that_takes_them_so(self) -> None:
+        exchange = ROUTES["/v1/chat/completions"].decode(
+            b'{"model":"phi3:mini","stream":true,"messages":[{"role":"user","content":"x"}]}'
+        )
+        decoder = TARGETS[MLX].encode(exchange, Terms(model="up", defaults=Defaults())).reader()
+        assert decoded(decoder, MLX_TOOLS) == [
+            Delta(
+                fragments=(
+                    {
+                        "function": {"name": "f", "arguments": '{"a": 1}'},
+                        "type": "function",
+                        "id": "u-1",
+                        "index": 0,
+                    },
+                )
+            ),
+            Delta(
+                fragments=(
+                    {
+                        "function": {"name": "g", "arguments": "{}"},
+                        "type": "function",
+                        "id": "u-2",
+                        "index": 1,
+                    },
+                )
+            ),
+            Finish(Reason.TOOL_CALLS),
+        ]
+        assert decoder.started
+
+    def test_fragments_of_an_unknown_shape(self) -> None:
+        exchange = ROUTES["/v1/chat/completions"].decode(
+            b'{"model":"phi3:mini","stream":true,"messages":[{"role":"user","content":"x"}]}'
+        )
+        decoder = TARGETS[MLX].encode(exchange, Terms(model="up", defaults=Defaults())).reader()
+        with pytest.raises(AttemptFailed, match="unknown shape"):
+            decoded(decoder, CHUNK % b'{"tool_calls":["x"]}')
 
 
 class TestFirstToken:
@@ -268,14 +366,14 @@ class TestFirstToken:
     def test_comments_and_roles_are_none(
         self, kind: TargetType, before: bytes, first: bytes
     ) -> None:
-        decoder = TARGETS[kind].decoder()
+        decoder = reader(kind)
         assert decoder.feed(before) == []
         assert not decoder.started
         decoder.feed(b'data: {"choices":[{"delta":' + first + b"}]}\n\n")
         assert decoder.started
 
     def test_of_ollama(self) -> None:
-        decoder = TARGETS[OLLAMA].decoder()
+        decoder = reader(OLLAMA)
         assert decoder.feed(b'{"message":{"content":""},"done":false}\n\n') == []
         assert not decoder.started
         decoder.feed(b'{"message":{"thinking":"a"},"done":false}\n')
@@ -286,7 +384,7 @@ class TestFirstToken:
             (OLLAMA, b'{"done":true}\n'),
             (MLX, b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'),
         ):
-            decoder = TARGETS[kind].decoder()
+            decoder = reader(kind)
             decoder.feed(stream)
             assert decoder.started
 
@@ -351,7 +449,7 @@ class TestBroken:
 
 @pytest.mark.parametrize(("kind", "begin"), [(OLLAMA, b'{"response":"'), (MLX, b'data: {"x":"')])
 def test_a_line_without_end_breaks_the_attempt(kind: TargetType, begin: bytes) -> None:
-    decoder = TARGETS[kind].decoder()
+    decoder = reader(kind)
     decoder.feed(begin)
     piece = b"a" * (MAX_LINE // 4)
     for _ in range(3):

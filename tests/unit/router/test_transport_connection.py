@@ -2,14 +2,22 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from llm_router.transport import BadReply, Cut, NoReply, Origin, Reply
+from llm_router.transport import (
+    BadReply,
+    Cut,
+    NoReply,
+    Origin,
+    Reply,
+    TimedOut,
+    TransportError,
+)
 from llm_router.transport.connection import MAX_HEAD, Connection
-from llm_router.transport.watch import Watch
+from llm_router.transport.watch import NEVER, Watch
 
 ORIGIN = Origin.parse("http://upstream:80")
 
@@ -413,3 +421,379 @@ async def test_cancelling_in_the_turn_of_the_answer_uses_nobody_elses_connection
     line.feed(OK + b"Content-Length: 1\r\n\r\nx")
     assert line.connection.closed
     assert "idle" not in line.keeper.told
+
+
+# Handed to a sink.
+
+
+@dataclass
+class Taker:
+    """A sink that writes down what it gets, and does what it is told to at each piece."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    ends: list[TransportError | None] = field(default_factory=list)
+    act: Callable[[bytes], None] = lambda piece: None
+    at_end: Callable[[], None] = lambda: None
+
+    def data(self, piece: bytes) -> None:
+        assert piece
+        assert not self.ends
+        self.pieces.append(piece)
+        self.act(piece)
+
+    def end(self, error: TransportError | None) -> None:
+        self.ends.append(error)
+        self.at_end()
+
+
+async def piped(case: Case, cuts: tuple[int, ...], *, after: int) -> tuple[object, ...]:
+    """As `played`, for a sink that is there after so many of the pieces."""
+    line, taker = await open_line(), Taker()
+    future = line.ask(head_only=case.head_only)
+    told_idle: list[bool] = []
+    taker.at_end = lambda: told_idle.append("idle" in line.keeper.told or line.connection.closed)
+    reply: Reply | None = None
+    starts, ends = (0, *cuts), (*cuts, len(case.sent))
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        line.feed(case.sent[start:end])
+        if reply is None and future.done() and number >= after:
+            reply = future.result()
+            reply.pipe(taker, timeout=None)
+    if reply is None:
+        reply = future.result()
+        reply.pipe(taker, timeout=None)
+    if case.at_eof:
+        line.connection.eof_received()
+    assert taker.ends == [None]
+    # NB: a plain reader of a whole body has no connection to wait for either.
+    assert told_idle == [True] or case.at_eof
+    seen = (reply.status, reply.headers, b"".join(taker.pieces), not line.connection.closed)
+    await shut(line)
+    assert taker.ends == [None]
+    return seen
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_sink_gets_the_same_however_it_is_cut(name: str) -> None:
+    case = CASES[name]
+    meant = (case.status, case.headers, case.body, case.reused)
+    for cut in range(1, len(case.sent)):
+        for after in (0, 1):
+            assert await piped(case, (cut,), after=after) == meant, f"cut at byte {cut}"
+    every = tuple(range(1, len(case.sent)))
+    for after in (0, len(case.sent) // 2, len(case.sent)):
+        assert await piped(case, every, after=after) == meant, "byte by byte"
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_sink_is_told_of_every_early_end(name: str) -> None:
+    case = CASES[name]
+    for end in range(case.sent.index(b"\r\n\r\n") + 4, len(case.sent)):
+        line, taker = await open_line(), Taker()
+        future = line.ask(head_only=case.head_only)
+        line.feed(case.sent[:end])
+        if not future.done():  # an interim response
+            await shut(line)
+            continue
+        future.result().pipe(taker, timeout=None)
+        line.connection.eof_received()
+        (error,) = taker.ends
+        if error is None:
+            assert case.at_eof or (not case.reused and b"".join(taker.pieces) == case.body)
+        else:
+            assert isinstance(error, Cut)
+            assert line.connection.closed
+        await shut(line)
+        assert len(taker.ends) == 1
+
+
+STREAM = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+A, B, END = b"1\r\na\r\n", b"1\r\nb\r\n", b"0\r\n\r\n"
+
+
+def piping(line: Line, taker: Taker, *, timeout: float | None = None) -> Reply:
+    """A reply whose head alone has arrived, handed to `taker`."""
+    future = line.ask()
+    line.feed(STREAM)
+    reply = future.result()
+    reply.pipe(taker, timeout=timeout)
+    return reply
+
+
+async def test_what_had_arrived_comes_as_one_piece_before_the_rest(line: Line) -> None:
+    taker = Taker()
+    future = line.ask()
+    line.feed(STREAM + A)
+    line.feed(B)
+    future.result().pipe(taker, timeout=None)
+    assert (taker.pieces, taker.ends) == ([b"ab"], [])
+    line.feed(A + B)
+    line.feed(END)
+    assert (taker.pieces, taker.ends) == ([b"ab", b"ab"], [None])
+
+
+async def test_a_reader_can_hand_over_in_the_midst(line: Line) -> None:
+    taker = Taker()
+    future = line.ask()
+    line.feed(STREAM + A)
+    reply = await future
+    assert await reply.read() == b"a"
+    reply.pipe(taker, timeout=None)
+    line.feed(B + END)
+    assert (taker.pieces, taker.ends) == ([b"b"], [None])
+
+
+async def test_a_response_has_one_reader(line: Line) -> None:
+    reply = piping(line, Taker())
+    with pytest.raises(RuntimeError, match="a reader already"):
+        reply.pipe(Taker(), timeout=None)
+    with pytest.raises(RuntimeError):
+        await reply.read()
+
+
+@pytest.mark.parametrize("rest", [b"", END, b"zz\r\n"], ids=["more-to-come", "whole", "broken"])
+async def test_closing_inside_a_piece_is_the_end_of_it(line: Line, rest: bytes) -> None:
+    taker = Taker()
+    reply = piping(line, taker)
+    taker.act = lambda piece: reply.close()
+    line.feed(A + rest)
+    line.connection.eof_received()
+    assert (taker.pieces, taker.ends) == ([b"a"], [])
+    # NB: of a body that is whole nothing is left to be stopped.
+    assert line.connection.closed
+    assert line.keeper.told.count("idle") == (rest == END)
+
+
+async def test_closing_inside_what_had_arrived(line: Line) -> None:
+    taker = Taker()
+    future = line.ask()
+    line.feed(STREAM + A)
+    reply = future.result()
+    taker.act = lambda piece: reply.close()
+    reply.pipe(taker, timeout=1)
+    assert (taker.pieces, taker.ends) == ([b"a"], [])
+    assert line.connection.closed
+    assert line.connection.deadline == NEVER
+
+
+async def test_a_closed_response_ends_at_once(line: Line) -> None:
+    taker = Taker()
+    future = line.ask()
+    line.feed(STREAM + A)
+    reply = future.result()
+    reply.close()
+    reply.pipe(taker, timeout=None)
+    assert not taker.pieces
+    assert [type(error) for error in taker.ends] == [Cut]
+
+
+@pytest.mark.parametrize("rest", [b"", END], ids=["more-to-come", "whole"])
+@pytest.mark.parametrize("early", [False, True], ids=["as-it-comes", "had-arrived"])
+async def test_a_sink_that_raises_is_told_so_and_nothing_else_suffers(
+    line: Line, rest: bytes, early: bool
+) -> None:
+    problem = KeyError("x")
+
+    def fail(piece: bytes) -> None:
+        raise problem
+
+    taker = Taker(act=fail)
+    if early:
+        future = line.ask()
+        line.feed(STREAM + A + rest)
+        future.result().pipe(taker, timeout=None)
+    else:
+        piping(line, taker)
+        line.feed(A + rest)
+    (error,) = taker.ends
+    assert isinstance(error, Cut)
+    assert error.__cause__ is problem
+    assert line.connection.closed == (rest == b"")
+    if rest == END:
+        future = line.ask()
+        line.feed(OK + b"Content-Length: 1\r\n\r\nx")
+        assert await future.result().read_all(9) == b"x"
+
+
+async def test_a_sink_that_raises_at_its_end_leaves_the_connection_to_others(line: Line) -> None:
+    seen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
+
+    def fail() -> None:
+        raise KeyError("x")
+
+    piping(line, Taker(at_end=fail))
+    line.feed(A + END)
+    assert [type(context["exception"]) for context in seen] == [KeyError]
+    assert line.keeper.told == ["idle"]
+
+
+async def test_the_next_request_can_be_sent_from_within_the_last_piece(line: Line) -> None:
+    taker, futures = Taker(), []
+    piping(line, taker)
+    taker.act = lambda piece: futures.append(line.ask())
+    line.feed(A + END)
+    assert taker.ends == [None]
+    line.feed(OK + b"Content-Length: 1\r\n\r\nx")
+    assert await futures[0].result().read_all(9) == b"x"
+
+
+async def test_a_piece_moves_the_deadline(line: Line) -> None:
+    taker = Taker()
+    piping(line, taker, timeout=100)
+    first = line.connection.deadline
+    assert first < NEVER
+    await asyncio.sleep(0.01)
+    line.feed(A)
+    assert first < line.connection.deadline < first + 50
+    line.feed(END)
+    assert line.connection.deadline == NEVER
+
+
+async def test_a_deadline_that_passes_ends_it_once(line: Line) -> None:
+    taker = Taker()
+    piping(line, taker, timeout=0.01)
+    line.feed(A)
+    line.connection.expire()
+    assert line.connection.closed
+    assert [type(error) for error in taker.ends] == [TimedOut]
+    line.connection.expire()
+    line.feed(B)
+    assert (taker.pieces, len(taker.ends)) == ([b"a"], 1)
+
+
+async def test_no_time_runs_while_the_sink_takes_nothing(line: Line) -> None:
+    taker = Taker()
+    reply = piping(line, taker, timeout=100)
+    reply.pause()
+    assert line.connection.deadline == NEVER
+    line.feed(A)  # what a loop had read already
+    assert taker.pieces == [b"a"]
+    assert line.connection.deadline == NEVER
+    reply.expect(50)
+    assert line.connection.deadline == NEVER
+    reply.resume()
+    assert line.connection.deadline < NEVER
+    line.feed(B + END)
+    assert (taker.pieces, taker.ends) == ([b"a", b"b"], [None])
+    reply.pause()
+    reply.resume()
+
+
+@pytest.mark.parametrize("timeout", [None, 10.0])
+async def test_a_sink_that_pauses_is_sent_no_more(line: Line, timeout: float | None) -> None:
+    taker = Taker()
+    reply = piping(line, taker, timeout=timeout)
+    taker.act = lambda piece: reply.pause()
+    line.peer.sendall(A)
+    await arrived(taker, 1)
+    line.peer.sendall(B)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert taker.pieces == [b"a"]
+    reply.resume()
+    await arrived(taker, 2)
+    assert line.connection._paused
+
+
+async def arrived(taker: Taker, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(taker.pieces) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_a_backlog_is_handed_over_and_read_on_from(line: Line, pauses: bool) -> None:
+    taker = Taker()
+    future = line.ask()
+    line.feed(OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * 500_000)
+    assert line.connection._paused
+    reply = future.result()
+    if pauses:
+        taker.act = lambda piece: reply.pause()
+    reply.pipe(taker, timeout=None)
+    assert [len(piece) for piece in taker.pieces] == [500_000]
+    assert line.connection._paused == pauses
+
+
+class TestRelease:
+    """A reply that nobody wants the rest of, and whose connection is wanted."""
+
+    async def test_a_body_that_ends_in_time_leaves_its_connection(self, line: Line) -> None:
+        taker = Taker()
+        reply = piping(line, taker, timeout=1)
+        line.feed(A)
+        reply.release(30)
+        deadline = line.connection.deadline
+        assert deadline < NEVER
+        await asyncio.sleep(0.01)
+        line.feed(B)
+        assert line.connection.deadline == deadline
+        line.feed(END)
+        assert (taker.pieces, taker.ends) == ([b"a"], [])
+        assert line.keeper.told == ["idle"]
+        assert line.connection.deadline == NEVER
+
+    async def test_one_that_does_not_is_dropped(self, line: Line) -> None:
+        taker = Taker()
+        piping(line, taker).release(1)
+        line.connection.expire()
+        assert line.connection.closed
+        assert (taker.pieces, taker.ends) == ([], [])
+
+    async def test_no_time_is_to_close(self, line: Line) -> None:
+        piping(line, Taker()).release(0)
+        assert line.connection.closed
+
+    async def test_one_that_is_whole_is_let_be(self, line: Line) -> None:
+        taker = Taker()
+        reply = piping(line, taker)
+        line.feed(A + END)
+        reply.release(1)
+        assert taker.ends == [None]
+        assert not line.connection.closed
+
+    @pytest.mark.parametrize("rest", [b"", END])
+    async def test_inside_a_piece(self, line: Line, rest: bytes) -> None:
+        taker = Taker()
+        reply = piping(line, taker)
+        taker.act = lambda piece: reply.release(5)
+        line.feed(A + rest)
+        if not rest:
+            line.feed(B + END)
+        assert (taker.pieces, taker.ends) == ([b"a"], [])
+        assert line.keeper.told == ["idle"]
+        assert not line.connection.closed
+
+    async def test_one_that_was_never_read_is_read_on(self, line: Line) -> None:
+        future = line.ask()
+        line.feed(OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * 500_000)
+        reply = future.result()
+        reply.release(5)
+        assert not line.connection._paused
+        line.feed(b"x" * 500_000)
+        assert line.keeper.told == ["idle"]
+
+    async def test_a_paused_one_is_read_on(self, line: Line) -> None:
+        reply = piping(line, Taker())
+        reply.pause()
+        reply.release(5)
+        assert not line.connection._paused
+        line.feed(END)
+        assert line.keeper.told == ["idle"]
+
+    async def test_a_reader_that_waits_is_woken(self, line: Line) -> None:
+        future = line.ask()
+        line.feed(STREAM)
+        reply = future.result()
+        task = asyncio.create_task(reply.read())
+        await asyncio.sleep(0)
+        reply.release(5)
+        with pytest.raises(Cut, match="released here"):
+            await task
+
+    async def test_it_can_be_closed_all_the_same(self, line: Line) -> None:
+        reply = piping(line, Taker())
+        reply.release(5)
+        reply.close()
+        assert line.connection.closed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_router.transport import Origin
+from llm_router.transport import Origin, Security
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,25 @@ def test_equal_addresses_share_connections() -> None:
 
 def test_text_form_names_scheme_port_and_prefix() -> None:
     assert str(Origin.parse("https://[::1]/v1")) == "https://[::1]:443/v1"
+
+
+def test_other_tls_settings_share_no_connections() -> None:
+    url = "https://h/v1"
+    plain, insecure = Security.of(), Security.of(insecure=True)
+    origins = [
+        Origin.parse(url),
+        Origin.parse(url, plain),
+        Origin.parse(url, insecure),
+        Origin.parse(url, Security.of(server_name="other")),
+    ]
+    assert len(set(origins)) == 4
+    again = Origin.parse(url, Security.of(insecure=True))
+    assert again == origins[2]
+    assert hash(again) == hash(origins[2])
+    assert again.security is not None
+    assert again.security.context is insecure.context
+
+
+def test_tls_settings_need_tls() -> None:
+    with pytest.raises(ValueError, match="begins with https"):
+        Origin.parse("http://h", Security.of())
