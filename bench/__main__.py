@@ -24,7 +24,7 @@ from bench.subjects import Absent, Subject
 
 #: A run ends by then; peers that would begin later are left out.
 LIMIT = {False: 480.0, True: 90.0}
-NAMES = ("nginx", subjects.ROUTER, "vllm-router", "Portkey", "LiteLLM")
+NAMES = ("nginx", subjects.ROUTER, subjects.BARE, "vllm-router", "Portkey", "LiteLLM")
 
 
 def say(text: str) -> None:
@@ -77,6 +77,7 @@ def _makers(
     made: list[Callable[[], Subject | Absent]] = [
         lambda: subjects.nginx(work, upstream),
         lambda: subjects.router(work, upstream, python=python, models=models),
+        lambda: subjects.bare(upstream, python=python),
         lambda: subjects.vllm_router(upstream),
         lambda: subjects.portkey(upstream),
         lambda: subjects.litellm(work, upstream, models=models),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.figures import Figures, Requests
-from bench.subjects import ROUTER, Absent
+from bench.subjects import BARE, ROUTER, Absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +120,18 @@ def _each_stream(run: Run) -> tuple[str, bool] | None:
     return f"{grown:.1f} KiB", grown <= 32
 
 
+def _floor(run: Run) -> tuple[str, bool] | None:
+    bare, nginx = run.one(BARE), run.one("nginx")
+    if bare is None or nginx is None or bare.many is None or nginx.many is None:
+        return None
+    ratio = bare.many.rate / nginx.many.rate
+    return f"{ratio:.2f} ({bare.many.rate:,.0f} to {nginx.many.rate:,.0f})", ratio >= 0.35
+
+
 GOALS = (
     Goal("added to a direct call at 1 connection: p50 <= 0.15 ms, p99 <= 0.5 ms", _call),
     Goal("requests/s at 32 connections: >= 0.35 of nginx proxying", _against("nginx", 0.35)),
+    Goal("what is left of 0.35 when the router does nothing: `bare` of nginx", _floor),
     Goal("the same: >= 120 x LiteLLM", _against("LiteLLM", 120)),
     Goal("the same: above vllm-router", _against("vllm-router", 1)),
     Goal("the same: above Portkey", _against("Portkey", 1)),

@@ -30,6 +30,7 @@ from llm_contract import (
 from llm_operator.publish.folder import swap
 
 ROUTER = "router"
+BARE = "bare"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,13 @@ def router(work: Path, upstream: int, *, python: str, models: Sequence[str]) -> 
         },
         ways={"same protocol": "", "translated": TRANSLATED},
     )
+
+
+def bare(upstream: int, *, python: str) -> Subject:
+    """The router's server and transport with nothing between: no routing can be cheaper."""
+    port = free_port()
+    command = [python, "-m", "bench.bare", str(port), str(upstream)]
+    return Subject(name=BARE, version="the router's two ends", port=port, command=command)
 
 
 NGINX = """daemon off; worker_processes 1; pid {work}/nginx.pid; error_log {work}/nginx.err warn;
