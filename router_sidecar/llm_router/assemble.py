@@ -21,7 +21,7 @@ from llm_router.server import Limits as ServerLimits
 from llm_router.serving import Parts
 from llm_router.settings import Settings
 from llm_router.standing import Standings
-from llm_router.table import Table
+from llm_router.table import Destination, Table
 from llm_router.transport import Pool
 from llm_router.usage import Record, Recorder, tracing
 from llm_router.usage.access_log import AccessLog
@@ -169,18 +169,21 @@ def _observe(
 
 
 def _states(table: Table | None) -> Iterator[TargetState]:
-    if table is None:
-        return
     now = asyncio.get_running_loop().time()
-    for route in table.config.routes:
-        for one in table.entries[route.model].destinations:
-            state = select.judge(one, now).value
-            yield TargetState(route.model, one.target.name, state, one.standing.active)
+    for model, one in _targets(table):
+        yield TargetState(model, one.target.name, select.judge(one, now).value, one.standing.active)
 
 
 def _transitions(table: Table | None) -> Iterator[tuple[tuple[str, str, str], float]]:
-    for route in table.config.routes if table is not None else ():
-        for one in table.entries[route.model].destinations if table is not None else ():
-            standing, host = one.standing, one.standing.host
-            yield (route.model, one.target.name, "open"), standing.opened + host.opened
-            yield (route.model, one.target.name, "closed"), standing.closed + host.closed
+    for model, one in _targets(table):
+        standing, host = one.standing, one.standing.host
+        yield (model, one.target.name, "open"), standing.opened + host.opened
+        yield (model, one.target.name, "closed"), standing.closed + host.closed
+
+
+def _targets(table: Table | None) -> Iterator[tuple[str, Destination]]:
+    """Every target, with the model of its route."""
+    if table is not None:
+        for route in table.config.routes:
+            for one in table.entries[route.model].destinations:
+                yield route.model, one

@@ -62,7 +62,7 @@ class Parts:
 class Serving:
     """One request, from its body to its last byte."""
 
-    __slots__ = ("_account", "_call", "_entry", "_front", "_parts", "_request_id", "_table")
+    __slots__ = ("_account", "_call", "_front", "_parts", "_request_id", "_table")
 
     def __init__(self, parts: Parts, front: Front, call: Call, *, request_id: str) -> None:
         self._parts = parts
@@ -71,7 +71,6 @@ class Serving:
         self._request_id = request_id
         # The request keeps the table it began with, whatever is swapped in meanwhile.
         self._table: Table | None = parts.follower.table
-        self._entry: Entry | None = None
         self._account = Account(
             at=time.time(), timing=Timing(started=time.monotonic_ns()), front=front.name
         )
@@ -110,7 +109,7 @@ class Serving:
         if call.refusal is not None:
             raise Refused(call.refusal)
         exchange = self._front.decode(call.body)
-        self._entry = entry = self._look_up(exchange.model)
+        entry = self._look_up(exchange.model)
         traced = trace.begin(
             call.header(b"traceparent"), call.header(b"tracestate"), ratio=parts.trace_ratio
         )

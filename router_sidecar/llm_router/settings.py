@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llm_router.credentials import DEFAULT_FOLDER
 from llm_router.transport import Origin
 
 PREFIX = "LLM_ROUTER_"
@@ -133,7 +134,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("config", "/etc/llm-router", Path, "folder that the ConfigMap is mounted as"),
     Setting(
         "credentials",
-        "/etc/llm-router-credentials",
+        str(DEFAULT_FOLDER),
         Path,
         "folder that the Secret llm-router-credentials is mounted as; may be absent",
     ),

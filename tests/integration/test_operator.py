@@ -3,8 +3,7 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -23,7 +22,6 @@ from llm_contract import (
     checksum,
     dump,
 )
-from llm_operator import migrate
 from llm_operator.api import API
 from llm_operator.cluster import Cluster
 from llm_operator.ports import Gone
@@ -44,31 +42,6 @@ RESYNC = {"LLMB_RESYNC_SECONDS": "1"}
 SELDOM = {"LLMB_RESYNC_SECONDS": "3600"}
 
 MakeOperator = Callable[..., Operator]
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    asyncio.run(migrate.migrate(database, say=lambda _: None))
-    return database
-
-
-@pytest.fixture
-def make_operator(
-    control_plane: ControlPlane, migrated: str, tmp_path: Path
-) -> Iterator[MakeOperator]:
-    """Make an operator that is not started; killed at the end whatever became of it."""
-    made: list[Operator] = []
-
-    def make(**fields: Any) -> Operator:
-        fields = {"database": migrated, "settings": SELDOM} | fields
-        folder = tmp_path / f"operator-{len(made)}"
-        folder.mkdir()
-        made.append(Operator(control_plane, folder=folder, **fields))
-        return made[-1]
-
-    yield make
-    for operator in made:
-        operator.kill()
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 else read or told.
 """
 
-import asyncio
 import base64
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +13,6 @@ import httpx
 import psycopg
 import pytest
 
-from llm_operator import migrate
 from llm_operator.references.supply import LIMIT
 from parts.access import RBAC, User, bind, expect
 from parts.control_plane import ControlPlane
@@ -24,8 +21,7 @@ from parts.operator import Backends, Operator, rules
 
 pytestmark = pytest.mark.usefixtures("crd")
 
-#: No resync within a test: what is noticed is noticed by a watch. Or one that repairs in time.
-SELDOM = {"LLMB_RESYNC_SECONDS": "3600"}
+#: A resync that repairs within a test; without it, what is noticed is noticed by a watch.
 RESYNC = {"LLMB_RESYNC_SECONDS": "1"}
 
 VAULT = "llm-router-credentials"
@@ -33,31 +29,6 @@ LABEL = {"llm.athena.dev/credential": "true"}
 CANARY = "canary-3f9c1d"
 
 MakeOperator = Callable[..., Operator]
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    asyncio.run(migrate.migrate(database, say=lambda _: None))
-    return database
-
-
-@pytest.fixture
-def make_operator(
-    control_plane: ControlPlane, migrated: str, tmp_path: Path
-) -> Iterator[MakeOperator]:
-    """Make an operator that is not started; killed at the end whatever became of it."""
-    made: list[Operator] = []
-
-    def make(**fields: Any) -> Operator:
-        fields = {"database": migrated, "settings": SELDOM} | fields
-        folder = tmp_path / f"operator-{len(made)}"
-        folder.mkdir()
-        made.append(Operator(control_plane, folder=folder, **fields))
-        return made[-1]
-
-    yield make
-    for operator in made:
-        operator.kill()
 
 
 class Place(Backends):
