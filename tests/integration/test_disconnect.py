@@ -6,8 +6,10 @@ request that is over, and in the processor time of its runner.
 """
 
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -79,30 +81,44 @@ async def test_ollama_stops_generating(
         router.publish, route(MODEL, ollama(ollama_server.url), timeouts=timeouts)
     )
     # NB: the model is loaded by this, which can take seconds of the processor.
-    await answered(router)
+    await answered(router, ollama_server)
     before = over(ollama_server)
-    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
-    writer.write(endless(path, stream=stream))
-    if stream:
-        async with asyncio.timeout(30):
-            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-            await reader.readuntil(b"content" if "chat" in path else b"response")
-    generating = spent(ollama_server)
-    await eventually_async(lambda: spent(ollama_server) > generating + 0.5, within=30)
-    assert over(ollama_server) == before
-    writer.close()
+    async with connected(router) as (reader, writer):
+        writer.write(endless(path, stream=stream))
+        if stream:
+            async with asyncio.timeout(30):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                await reader.readuntil(b"content" if "chat" in path else b"response")
+        generating = spent(ollama_server)
+        await eventually_async(lambda: spent(ollama_server) > generating + 0.5, within=30)
+        assert over(ollama_server) == before
     await eventually_async(lambda: over(ollama_server) > before, within=AT_ONCE, every=0.005)
 
     async def idle() -> bool:
         return await works(ollama_server) < 0.1
 
     await eventually_async(idle, within=10)
-    await answered(router)
+    await answered(router, ollama_server)
 
 
-async def answered(router: Router) -> None:
+@contextlib.asynccontextmanager
+async def connected(
+    router: Router,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client's connection, which it ends when it has seen enough."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def answered(router: Router, server: Ollama) -> None:
     """A short request is answered at once, as nothing is before it."""
     asked = {"model": MODEL, "prompt": "hi", "stream": False, "options": {"num_predict": 2}}
+    before = over(server)
     async with httpx.AsyncClient(base_url=router.url, timeout=30, **PLAIN) as client:
         response = await client.post("/api/generate", json=asked)
     assert response.status_code == 200, response.text
+    # NB: the host writes its line after the answer, so one may still be on its way.
+    await eventually_async(lambda: over(server) > before, within=AT_ONCE, every=0.005)
