@@ -8,8 +8,6 @@ index.
 from collections.abc import Mapping, Set
 from typing import Any
 
-import orjson
-
 from llm_contract import Defaults, Parameters
 from llm_router.errors import AttemptFailed, Cause
 from llm_router.exchange import (
@@ -26,7 +24,16 @@ from llm_router.exchange import (
     Usage,
 )
 from llm_router.targets.logprobs import entries
-from llm_router.targets.target import RESERVED, Lines, broken, count, error_text, word
+from llm_router.targets.target import (
+    RESERVED,
+    Lines,
+    broken,
+    count,
+    error_text,
+    is_done,
+    parsed,
+    word,
+)
 from llm_router.targets.whole import ChatWhole
 
 #: OpenAI fields that every translation of a chat carries over, or that its target must know.
@@ -208,15 +215,10 @@ class ChatDecoder:
     def _data(self, payload: bytes, events: list[Event]) -> None:
         if self.done:
             raise broken("went on after [DONE]")
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            if payload.strip() == b"[DONE]":
-                self._end(events)
-                return
-            raise broken("sent a line that is not JSON") from None
-        if type(chunk) is not dict:
-            raise broken("sent JSON that is not an object")
+        if is_done(payload):
+            self._end(events)
+            return
+        chunk = parsed(payload)
         if chunk.get("error") is not None:
             raise AttemptFailed(Cause.BROKEN_STREAM, f"the host broke off: {error_text(payload)}")
         usage = chunk.get("usage")

@@ -12,7 +12,7 @@ import orjson
 
 from llm_router.errors import AttemptFailed, Cause
 from llm_router.exchange import REASONS, Chunk, Event, Finish, Reason, Usage
-from llm_router.targets.target import Lines, broken, count, error_text, parsed
+from llm_router.targets.target import Lines, broken, count, error_text, is_done, parsed
 
 DONE = b"data: [DONE]\n\n"
 NEWLINE = ord("\n")
@@ -105,15 +105,10 @@ class ChatRelay:
         if self.done:
             raise broken("went on after [DONE]")
         payload = data[5:]
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            if payload.strip() == b"[DONE]":
-                self._end(events)
-                return
-            raise broken("sent a line that is not JSON") from None
-        if type(chunk) is not dict:
-            raise broken("sent JSON that is not an object")
+        if is_done(payload):
+            self._end(events)
+            return
+        chunk = parsed(payload)
         if chunk.get("error") is not None:
             raise AttemptFailed(Cause.BROKEN_STREAM, f"the host broke off: {error_text(payload)}")
         choices = chunk.get("choices")

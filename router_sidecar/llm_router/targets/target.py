@@ -19,6 +19,9 @@ from llm_router.exchange import Event, Exchange
 #: An upstream line longer than this is not one of a language model's.
 MAX_LINE = 16 * 1024 * 1024
 
+#: No event of more bytes is `[DONE]`, whatever blanks are around it.
+DONE_LENGTH = 16
+
 #: Body fields that the request alone, or the router, sets; parameters never do.
 RESERVED = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
 
@@ -191,6 +194,12 @@ def parsed(line: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise broken("sent JSON that is not an object")
     return value
+
+
+def is_done(payload: bytes) -> bool:
+    """Whether an event is the end that the OpenAI protocol marks, and no JSON."""
+    # NB: looked at first, as it ends every answer, and an exception of the parser's is dear.
+    return len(payload) <= DONE_LENGTH and payload.strip() == b"[DONE]"
 
 
 def error_text(body: bytes) -> str:

@@ -102,13 +102,21 @@ class ChatWhole:
     def add(self, chunk: Mapping[str, Any], size: int) -> None:
         """One more piece, of so many bytes."""
         self._size = _counted(self._size + size)
-        for name, value in chunk.items():
-            if name == "choices":
-                for choice in value or ():
-                    join(self._choices.setdefault(choice.get("index") or 0, {}), choice)
-            elif value is not None and (name != "object" or name not in self._top):
-                # NB: mlx_lm.server calls the usage of a text completion chat.completion.
-                self._top[name] = value
+        top = self._top
+        # NB: mlx_lm.server calls the usage of a text completion chat.completion.
+        kind = top.get("object")
+        if None in chunk.values():
+            chunk = {name: value for name, value in chunk.items() if value is not None}
+        top.update(chunk)
+        if kind is not None:
+            top["object"] = kind
+        for choice in chunk.get("choices", ()):
+            index = choice.get("index") or 0
+            joined = self._choices.get(index)
+            if joined is None:
+                joined = self._choices[index] = {}
+            if not _text(joined, choice):
+                join(joined, choice)
 
     def written(self) -> bytes:
         """The answer, under the caller's name of the model."""
@@ -116,6 +124,22 @@ class ChatWhole:
         told["object"] = str(told.get("object", "chat.completion")).removesuffix(".chunk")
         told["choices"] = [_choice(self._choices[index]) for index in sorted(self._choices)]
         return written(told)
+
+
+def _text(joined: dict[str, Any], choice: Mapping[str, Any]) -> bool:
+    """Add a piece that is one more text and nothing else, as nearly all are; False for another."""
+    delta = choice.get("delta")
+    if type(delta) is not dict or len(delta) != 1:
+        return False
+    plain = {"index": 0, "delta": delta, "finish_reason": None}
+    if choice != plain and choice != plain | {"logprobs": None}:
+        return False
+    text, before = delta.get("content"), joined.get("delta")
+    texts = before.get("content") if type(before) is dict else None
+    if type(text) is not str or type(texts) is not Text:
+        return False
+    texts.append(text)
+    return True
 
 
 def _choice(joined: dict[str, Any]) -> dict[str, Any]:
