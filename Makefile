@@ -12,7 +12,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help up test check format control-plane ollama bench soak lock clean
+.PHONY: help up test check format control-plane ollama bench faults scale soak lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ ollama: ## Build Ollama once, outside the repository
 
 bench: .venv/.dev ## Measure the router beside nginx and its peers, one report (ten minutes)
 	@$(BIN)/python -m bench $(BENCH)
+
+faults: .venv/.dev control-plane ## The numbered checks of docs/checks.md: everything the control plane stands on breaks
+	@$(BIN)/pytest -m check $(PYTEST)
+
+scale: .venv/.dev control-plane ## A thousand and two thousand resources: time, writes, latency, memory (fifteen minutes)
+	@PYTHONPATH=tests $(BIN)/python -m bench.scale $(SCALE)
 
 soak: .venv/.dev ## Chaos, swaps under load and a million requests against one router (half an hour)
 	@LLMB_SOAK=1 $(BIN)/pytest tests/soak --timeout 2400 $(PYTEST)

@@ -16,7 +16,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("llm_operator.standalone.up", "run everything on this machine, without a cluster"),
     "operator": ("llm_operator.run", "run the operator against a cluster"),
     "migrate": ("llm_operator.migrate", "bring the record's schema up to date"),
+    "status": ("llm_operator.command.status", "say how LLMBackends stand, and what to do"),
+    "validate": ("llm_operator.command.validate", "check manifests offline, for CI and pre-commit"),
+    "render": ("llm_operator.command.render", "print the routing.json that manifests give"),
     "explain": ("llm_operator.explain", "say where a request for a model would go, and why"),
+    "uninstall": ("llm_operator.command.uninstall", "let LLMBackends go when the operator is gone"),
     "simulate": ("llm_operator.simulate.server", "run a simulated Ollama or MLX host"),
 }
 
@@ -33,18 +37,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="llmb",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog=f"commands:\n{_listed()}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version("llm-backend"))
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, help="see below"
+    )
     for name, (module, meaning) in COMMANDS.items():
-        command = commands.add_parser(name, help=meaning, description=meaning)
+        command = commands.add_parser(name, description=meaning)
         if name in words[:1]:
             import_module(module).add_arguments(command)
     parsed = parser.parse_args(words)
     run = import_module(COMMANDS[parsed.command][0]).run
     sys.exit(asyncio.run(run(parsed)))
+
+
+def _listed() -> str:
+    # NB: argparse's own list breaks the line after its longest name.
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  {name:{width}}  {meaning}" for name, (_, meaning) in COMMANDS.items())
 
 
 if __name__ == "__main__":

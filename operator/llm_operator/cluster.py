@@ -4,6 +4,8 @@ It decides nothing and keeps nothing that matters. What the operator owns it wri
 apply under its own field managers. Data flows `api` -> plain values, and back.
 """
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +15,9 @@ import aiohttp
 from llm_operator.api import API, METADATA
 from llm_operator.ports import Gone, Status
 from llm_operator.resource.model import API_VERSION, GROUP, KIND, PLURAL, VERSION, Resource
-from llm_operator.resource.parse import parse
+from llm_operator.resource.parse import is_paused, parse
+
+logger = logging.getLogger(__name__)
 
 #: Who owns the fields of a published configuration, and those of a status.
 MANAGER = "llm-backend-operator"
@@ -30,15 +34,19 @@ REVIEWS_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Right:
-    """One thing the operator has to be allowed to do.
+    """One thing the operator is allowed to do.
 
     Attributes:
         resource: plural, with the subresource after a slash.
+        optional: without it the operator does less, and says so once at its start.
+        lease: needed where the Lease is alone, and only by an operator that has one.
     """
 
     verb: str
     resource: str
     group: str = ""
+    optional: bool = False
+    lease: bool = False
 
     def __str__(self) -> str:
         return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}"
@@ -54,6 +62,13 @@ RIGHTS: tuple[Right, ...] = (
     ),
     *(Right(verb=verb, resource="secrets") for verb in ("list", "watch", "create", "patch")),
     *(Right(verb=verb, resource="services") for verb in ("list", "watch")),
+    Right(verb="list", resource="pods"),
+    Right(verb="patch", resource="pods", optional=True),
+    *(Right(verb=verb, resource="events", optional=True) for verb in ("create", "patch")),
+    *(
+        Right(verb=verb, resource="leases", group="coordination.k8s.io", lease=True)
+        for verb in ("get", "create", "update")
+    ),
 )
 
 
@@ -128,24 +143,39 @@ class Cluster:
             return False
         return any(resource["name"] == PLURAL for resource in answer["resources"])
 
-    async def lacking(self) -> Sequence[str]:
-        """The rights the operator has not, each with its namespace."""
-        lacking = []
-        for namespace in sorted(self._namespaces) or [""]:
-            for right in RIGHTS:
-                name, _, subresource = right.resource.partition("/")
-                attributes = {
-                    "namespace": namespace,
-                    "verb": right.verb,
-                    "group": right.group,
-                    "resource": name,
-                    "subresource": subresource,
-                }
-                body = {"spec": {"resourceAttributes": attributes}}
-                answer = await self._api.request("POST", REVIEWS_PATH, body=body)
-                if not answer["status"]["allowed"]:
-                    lacking.append(f"{right} in {namespace or 'all namespaces'}")
-        return lacking
+    async def lacking(self, lease_namespace: str = "") -> Sequence[str]:
+        """The rights the operator has to have and has not, each with its namespace.
+
+        Optional ones that it has not are logged.
+
+        Args:
+            lease_namespace: where its Lease is; "" when it has none.
+        """
+        missing: dict[bool, list[str]] = {True: [], False: []}
+        scopes = [(namespace, False) for namespace in sorted(self._namespaces) or [""]]
+        scopes += [(lease_namespace, True)] if lease_namespace else []
+        for namespace, lease in scopes:
+            rights = [right for right in RIGHTS if right.lease == lease]
+            has = await asyncio.gather(*(self._may(right, namespace) for right in rights))
+            for right, may in zip(rights, has, strict=True):
+                if not may:
+                    missing[right.optional].append(f"{right} in {namespace or 'all namespaces'}")
+        if missing[True]:
+            logger.warning("rights_lacking_optional", extra={"rights": missing[True]})
+        return missing[False]
+
+    async def _may(self, right: Right, namespace: str) -> bool:
+        name, _, subresource = right.resource.partition("/")
+        attributes = {
+            "namespace": namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": name,
+            "subresource": subresource,
+        }
+        body = {"spec": {"resourceAttributes": attributes}}
+        answer = await self._api.request("POST", REVIEWS_PATH, body=body)
+        return bool(answer["status"]["allowed"])
 
     async def session(self) -> tuple[str, aiohttp.ClientSession]:
         """The API server's address and a new session, for the watch."""
@@ -163,5 +193,10 @@ def _resource(item: Mapping[str, Any], before: Mapping[str, Resource]) -> Resour
     known = before.get(metadata["uid"])
     if known is None or known.identity.generation != metadata["generation"]:
         return parse(item)
-    # NB: these two are all that can change without a new generation.
-    return replace(known, deleting="deletionTimestamp" in metadata, status=item.get("status"))
+    # NB: these are all that can change without a new generation.
+    return replace(
+        known,
+        deleting="deletionTimestamp" in metadata,
+        status=item.get("status"),
+        paused=is_paused(metadata),
+    )

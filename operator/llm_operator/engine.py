@@ -8,8 +8,10 @@ It hands out the namespaces and bounds what all of them do at once; what a recon
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
+from llm_operator.metrics import Metrics
 from llm_operator.namespace import Namespace, Pace, Ports, Shared
 from llm_operator.plan import Addresses
 
@@ -29,6 +31,7 @@ class Engine:
         addresses: Addresses,
         pace: Pace | None = None,
         now: Callable[[], str] = utc_now,
+        meter: Metrics | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -37,7 +40,9 @@ class Engine:
             addresses: for resources that name no URL.
             pace: how fast, and how much at once.
             now: the time for a status, RFC 3339.
+            meter: what counts and times the requests.
         """
+        self._meter = meter
         pace = pace or Pace()
         self._shared = Shared(
             ports=ports,
@@ -58,7 +63,8 @@ class Engine:
         Raises:
             PortError: it could not be published; resync tries again, and the caller may.
         """
-        await self._of(namespace).publishing.run()
+        with self._meter.reconciling() if self._meter else nullcontext():
+            await self._of(namespace).publishing.run()
 
     async def forgotten(self, namespace: str, uid: str, *, within: float) -> bool:
         """Whether the row of a resource that is being deleted is gone, waiting so many seconds at
@@ -82,6 +88,8 @@ class Engine:
         for name, namespace in list(self._namespaces.items()):
             if name not in namespaces and namespace.idle:
                 del self._namespaces[name]
+                if self._meter:
+                    self._meter.forget(name)
 
     async def close(self) -> None:
         """End all work. What it leaves undone the next start does."""

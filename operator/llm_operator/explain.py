@@ -8,11 +8,13 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from llm_operator.command.text import aligned, plain
 
 ROUTER = "http://127.0.0.1:8081"
 SECONDS = 10.0
@@ -93,24 +95,13 @@ def table(told: Mapping[str, Any]) -> str:
     for target in told["targets"]:
         place = str(target["place"] or "-")
         cells = (target["name"], target["type"], target["verdict"], target["why"])
-        rows.append((place, *map(_plain, cells)))
-    lines = _aligned(rows) if told["targets"] else []
+        rows.append((place, *map(plain, cells)))
+    lines = aligned(rows) if told["targets"] else []
     route = told.get("route")
     about = f"{told['model']}: {told['reason']}"
     if route:
         about += f" (route {route['name']}, configuration {told['config']})"
-    return "\n".join([*lines, *([""] if lines else []), _plain(about)])
-
-
-def _plain(text: str) -> str:
-    # NB: a sentence can quote a host, and a host's bytes must not reach a terminal as they are.
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    last = len(COLUMNS) - 1
-    widths = [max(len(row[i]) for row in rows) for i in range(last)]
-    return ["  ".join([*(row[i].ljust(widths[i]) for i in range(last)), row[last]]) for row in rows]
+    return "\n".join([*lines, *([""] if lines else []), plain(about)])
 
 
 def _question(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import kopf
 from llm_operator.engine import Engine
 from llm_operator.ports import PortError
 from llm_operator.resource.model import GROUP, PLURAL, VERSION
+from llm_operator.resource.parse import is_paused
+from llm_operator.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,10 @@ FINALIZER = f"{GROUP}/cleanup"
 ROW_WAIT = 20.0
 #: How long a deletion is held back by a configuration that can't be written.
 PUBLISH_WAIT = timedelta(seconds=60)
-#: The start of the name that kopf gives the task of a watch.
+#: How the name begins that kopf gives the task of a watch, and that of what works on one object.
+#: NB: kopf promises neither; a test compares them with what it does.
 WATCHER = f"watcher for {PLURAL}"
+WORKER = "worker for "
 
 #: The API server's address and a new session to it.
 Connect = Callable[[], Awaitable[tuple[str, aiohttp.ClientSession]]]
@@ -48,6 +52,27 @@ class Backoffs:
             pause = min(pause * 2, 30.0)
 
 
+class Everybodys(Collection[asyncio.Task[Any]]):
+    """All tasks there are, as a set that kopf must not touch at its end.
+
+    NB: kopf takes whatever task was made while it ran for its own, waits five seconds for it and
+    cancels it: connections, a renewal of the Lease, the pool of the record. Its own tasks have
+    ended by then.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        """Yes."""
+        return True
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        """Whatever there is now."""
+        return iter(asyncio.all_tasks())
+
+    def __len__(self) -> int:
+        """How many there are now."""
+        return len(asyncio.all_tasks())
+
+
 class Handled(kopf.AnnotationsDiffBaseStorage):
     """Which object at which generation was handled, as an annotation.
 
@@ -64,6 +89,9 @@ class Handled(kopf.AnnotationsDiffBaseStorage):
             # NB: a deletion is a generation too, and not worth a write to an object that goes.
             return before
         metadata = {key: body["metadata"][key] for key in ("uid", "generation")}
+        if is_paused(body["metadata"]):
+            # NB: an annotation makes no generation, and pausing must be noticed at once.
+            metadata["paused"] = True
         return cast(kopf.BodyEssence, {"metadata": metadata})
 
 
@@ -71,6 +99,7 @@ async def watch(
     engine: Engine,
     connect: Connect,
     *,
+    watchdog: Watchdog,
     namespaces: Collection[str],
     stop: asyncio.Event,
     ready: asyncio.Event,
@@ -80,6 +109,7 @@ async def watch(
     Args:
         engine: what does the work; it is closed at the end.
         connect: for the watch; called again when its credentials are refused.
+        watchdog: is told of everything the watch brings.
         namespaces: the ones to watch; empty for all.
         stop: ends it.
         ready: set when it is about to begin.
@@ -87,19 +117,27 @@ async def watch(
     Raises:
         Exception: the watch is lost for good.
     """
-    await kopf.operator(
-        registry=registry(engine, connect),
+    tasks = await kopf.spawn_tasks(
+        registry=registry(engine, connect, watchdog),
         clusterwide=not namespaces,
         namespaces=sorted(namespaces),
         standalone=True,
         stop_flag=stop,
         ready_flag=ready,
     )
+    await kopf.run_tasks(tasks, ignored=Everybodys())
 
 
-def registry(engine: Engine, connect: Connect) -> kopf.OperatorRegistry:
+def at_work(uid: str) -> bool:
+    """Whether the watch has brought something of an object that is being worked on."""
+    names = (task.get_name() for task in asyncio.all_tasks())
+    return any(name.startswith(WORKER) and uid in name for name in names)
+
+
+def registry(engine: Engine, connect: Connect, watchdog: Watchdog) -> kopf.OperatorRegistry:
     """The handlers of one operator; nothing global, so several can run in one process."""
     handlers = kopf.OperatorRegistry()
+    _overhear(handlers, watchdog)
 
     @kopf.on.login(registry=handlers, id="login")
     async def login(**_: Any) -> kopf.AiohttpSession:
@@ -112,8 +150,7 @@ def registry(engine: Engine, connect: Connect) -> kopf.OperatorRegistry:
 
     @kopf.on.cleanup(registry=handlers, id="close")
     async def close(**_: Any) -> None:
-        # NB: kopf waits five seconds for every task made while it ran, before it cancels them
-        # itself.
+        # NB: before the watch's session is closed, so that nothing is begun in vain.
         await engine.close()
 
     @kopf.on.resume(GROUP, VERSION, PLURAL, registry=handlers, id="reconcile")
@@ -140,6 +177,12 @@ def registry(engine: Engine, connect: Connect) -> kopf.OperatorRegistry:
             logger.warning("row_left", extra={"namespace": namespace, "resource": name, "uid": uid})
 
     return handlers
+
+
+def _overhear(handlers: kopf.OperatorRegistry, watchdog: Watchdog) -> None:
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, id="hear")
+    async def hear(uid: str, meta: kopf.Meta, event: kopf.RawEvent, **_: Any) -> None:
+        watchdog.heard(uid, meta["generation"], gone=event["type"] == "DELETED")
 
 
 def apply(settings: kopf.OperatorSettings) -> None:

@@ -1,6 +1,7 @@
-"""/healthz and /readyz: whether to restart this process, and whether it is at work.
+"""/healthz, /readyz and /metrics: whether to restart this process, whether it is at work, and how
+much.
 
-Both only ask; they never look at the database or the API server themselves, because a restart helps
+They only ask; they never look at the database or the API server themselves, because a restart helps
 neither.
 """
 
@@ -15,6 +16,12 @@ logger = logging.getLogger(__name__)
 #: "" when all is well, else what is not.
 Check = Callable[[], str]
 
+#: NB: all answers go without keep-alive; kopf would wait for the task of an open connection when it
+#: ends.
+CLOSE = {"Connection": "close"}
+#: The format of /metrics.
+EXPOSITION = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+
 
 class NotListening(Exception):
     """The address can't be listened on. The message says which, why and what to set."""
@@ -22,16 +29,32 @@ class NotListening(Exception):
 
 @asynccontextmanager
 async def serving(
-    host: str, port: int, *, healthy: Check, ready: Check
+    host: str,
+    port: int,
+    *,
+    healthy: Check,
+    ready: Check,
+    well: Check = lambda: "ok",
+    metrics: Callable[[], bytes] | None = None,
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer on an address while the block runs; the address it got is what the block is given.
+
+    Args:
+        host: to listen on.
+        port: to listen on; 0 for a free one.
+        healthy: what /healthz asks.
+        ready: what /readyz asks.
+        well: what /readyz says when nothing is missing.
+        metrics: the exposition; None for none.
 
     Raises:
         NotListening: the address is taken, or not of this machine.
     """
     app = web.Application()
-    app.router.add_get("/healthz", _answer(healthy))
-    app.router.add_get("/readyz", _answer(ready))
+    app.router.add_get("/healthz", _answer(healthy, lambda: "ok"))
+    app.router.add_get("/readyz", _answer(ready, well))
+    if metrics is not None:
+        app.router.add_get("/metrics", _exposition(metrics))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
     await runner.setup()
     try:
@@ -49,13 +72,19 @@ async def serving(
         await runner.cleanup()
 
 
-def _answer(check: Check) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _answer(check: Check, well: Check) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(_: web.Request) -> web.StreamResponse:
         problem = check()
-        # NB: no keep-alive; kopf would wait for the task of an open connection when it ends.
-        headers = {"Connection": "close"}
-        return web.Response(
-            text=f"{problem or 'ok'}\n", status=503 if problem else 200, headers=headers
-        )
+        status = 503 if problem else 200
+        return web.Response(text=f"{problem or well()}\n", status=status, headers=CLOSE)
+
+    return answer
+
+
+def _exposition(
+    render: Callable[[], bytes],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=render(), headers=CLOSE | EXPOSITION)
 
     return answer

@@ -65,9 +65,15 @@ class Lane:
             self._task = loop.create_task(self._drain(), name=self._name)
 
     def nudge_in(self, seconds: float) -> None:
-        """Ask for a run later. One such request is kept, the one made first."""
-        if self._timer is None and not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
+        """Ask for a run later. One such request is kept, the one for the earliest time."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._due)
 
     async def run(self) -> None:
         """Return when a run that started after this call has ended.

@@ -5,7 +5,7 @@ status no row:
 
     source.list -> publisher -> sink, vault   publishing, debounced
                  └-> ledger -> recorder       recording, again by itself while there is no database
-                      └-> reporter -> writer  reporting, after either
+                      └-> reporter -> writer  reporting, after either, and when routers say anything
 
 Each writes only what differs from what stands, and none ever writes a spec.
 """
@@ -13,16 +13,27 @@ Each writes only what differs from what stands, and none ever writes a spec.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llm_operator.lane import Lane
 from llm_operator.ledger import Ledger
 from llm_operator.plan import Addresses
-from llm_operator.ports import Finder, PortError, Recorder, Sink, Source, StatusWriter, Vault
+from llm_operator.ports import (
+    Finder,
+    PortError,
+    Recorder,
+    Sink,
+    Source,
+    StatusWriter,
+    Teller,
+    Vault,
+    Witness,
+)
 from llm_operator.publish.publisher import Publisher
 from llm_operator.references.keeper import Keeper
 from llm_operator.resource.model import Resource
+from llm_operator.routers.lineage import Lineage
 from llm_operator.status.conditions import Facts
 from llm_operator.status.reporter import Reporter
 
@@ -57,6 +68,8 @@ class Ports:
 
     Attributes:
         vault: None where routers read themselves what `finder` finds.
+        routers: None where nobody asks them.
+        tellers: who is told what happened.
     """
 
     source: Source
@@ -65,6 +78,8 @@ class Ports:
     writer: StatusWriter
     finder: Finder
     vault: Vault | None = None
+    routers: Witness | None = None
+    tellers: Sequence[Teller] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +112,18 @@ class Namespace:
             ports.sink,
             keeper=Keeper(name, ports.finder, ports.vault),
             addresses=shared.addresses,
+            tellers=ports.tellers,
         )
         self._ledger = Ledger(name, ports.recorder)
         self._reporter = Reporter(
-            ports.writer, now=shared.now, slots=shared.reporting, width=pace.reporting
+            ports.writer,
+            now=shared.now,
+            slots=shared.reporting,
+            width=pace.reporting,
+            namespace=name,
+            tellers=ports.tellers,
         )
+        self._lineage = Lineage()
         self._unreported = 0
         self.publishing = Lane(
             self._publish, name=f"publish {name}", quiet=pace.quiet, longest=pace.longest
@@ -110,6 +132,8 @@ class Namespace:
         self.reporting = Lane(
             self._report, name=f"report {name}", quiet=GATHER, longest=GATHER_LONGEST
         )
+        if ports.routers is not None:
+            ports.routers.follow(name, self.reporting.nudge)
 
     @property
     def idle(self) -> bool:
@@ -122,7 +146,9 @@ class Namespace:
         return self._ledger.forgot(uid)
 
     async def close(self) -> None:
-        """End all three lanes."""
+        """End all three lanes, and the questions to the routers."""
+        if self._shared.ports.routers is not None:
+            await self._shared.ports.routers.forget(self._name)
         for lane in (self.publishing, self.recording, self.reporting):
             await lane.close()
 
@@ -142,9 +168,16 @@ class Namespace:
         try:
             await self._publisher.publish(listing)
         finally:
+            self._observe()
             # Also after a failure: what is recorded does not hang on what is published.
             self.recording.nudge()
             self.reporting.nudge()
+
+    def _observe(self) -> None:
+        routers, view = self._shared.ports.routers, self._publisher.view
+        if routers is not None and view.checksum:
+            self._lineage.publish(view.checksum, view.standing)
+            routers.published(self._name, view.checksum)
 
     async def _record(self) -> None:
         served = await self._ledger.record()
@@ -155,7 +188,13 @@ class Namespace:
     async def _report(self) -> None:
         # What the record is about to answer goes into the same write, unless it takes its time.
         await self.recording.settled(within=GATHER_LONGEST)
-        if await self._reporter.report(self._publisher.view.resources, self._told):
+        routers = self._shared.ports.routers
+        if routers is not None and routers.seen(self._name) is None:
+            await routers.settled(self._name, within=GATHER_LONGEST)
+        done = await self._reporter.report(self._publisher.view.resources, self._told)
+        if self._reporter.held is not None:
+            self.reporting.nudge_in(self._reporter.held)
+        if done:
             self._unreported = 0
             return
         longest = min(AGAIN_LONGEST, AGAIN * 2.0 ** min(self._unreported, 16))
@@ -167,6 +206,8 @@ class Namespace:
         if uid not in view.resources or view.outcome is None:
             return None
         resource = view.resources[uid]
+        routers = self._shared.ports.routers
+        seen = routers.seen(self._name) if routers is not None else None
         return resource, Facts(
             verdict=view.verdicts[uid],
             resolution=view.resolutions[uid],
@@ -176,4 +217,5 @@ class Namespace:
             published=view.outcome.reason,
             trouble=view.outcome.message,
             recorded=self._ledger.answer(resource),
+            said=None if seen is None else seen.of(uid, outdated=self._lineage.outdated(uid)),
         )

@@ -3,8 +3,8 @@
 Pure: the same resources give the same plan in any order, on any machine. It never does I/O and
 never looks at a clock. A resource that can't be used costs nobody else anything: its own last
 published route is kept, and its verdict says why. One whose references resolve for some of its
-targets only is routed: the router passes the others over. Data flows `resource`, `references` ->
-`plan` -> `publish`, `record`, `status`.
+targets only is routed: the router passes the others over. One that is paused keeps what it has,
+before all others. Data flows `resource`, `references` -> `plan` -> `publish`, `record`, `status`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -74,6 +74,7 @@ class Verdict:
     """Whether a resource is accepted, and why not.
 
     Attributes:
+        reason: ModelNameConflict too of one that owns its model name and not all of its aliases.
         routed: it has a route in the planned configuration at its current generation.
     """
 
@@ -84,7 +85,8 @@ class Verdict:
     @property
     def accepted(self) -> bool:
         """True when the resource is valid and owns its model name."""
-        return self.reason is Accepted.VALID
+        lost_an_alias = self.reason is Accepted.MODEL_NAME_CONFLICT and self.routed
+        return self.reason is Accepted.VALID or lost_an_alias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,11 @@ def plan(
     verdicts: dict[str, Verdict] = {}
     claims = _Claims()
     broken, unresolved = [], []
-    for resource in sorted((r for r in resources if not r.deleting), key=_precedence):
+    present = sorted((r for r in resources if not r.deleting), key=_precedence)
+    for resource in (one for one in present if one.paused):
+        # NB: before anybody's claim, so that nobody takes a name of it meanwhile.
+        verdicts[resource.identity.uid] = _paused(claims, good.get(resource.identity.uid), resource)
+    for resource in (one for one in present if not one.paused):
         uid, spec = resource.identity.uid, resource.spec
         resolution = resolutions.get(uid, RESOLVED)
         problem = _problem(resource, addresses)
@@ -148,21 +154,25 @@ class _Claims:
     def __init__(self) -> None:
         self.routes: list[Route] = []
         self._owners: dict[str, str] = {}
+        self._paused: set[str] = set()
 
-    def add(self, route: Route) -> Verdict:
+    def add(self, route: Route, *, paused: bool = False) -> Verdict:
         """Take the route, less the aliases that others own; or none of it, without its model."""
         if route.model in self._owners:
-            owner = self._owners[route.model]
-            message = f"Model name {route.model!r} belongs to {owner}, which precedes it."
+            message = f"Model name {self._belongs(route.model)}."
             return Verdict(reason=Accepted.MODEL_NAME_CONFLICT, message=message)
         lost = [alias for alias in route.aliases if alias in self._owners]
+        told = " ".join(("Valid.", *(f"Alias {self._belongs(alias)}." for alias in lost)))
         if lost:
-            aliases = tuple(alias for alias in route.aliases if alias not in self._owners)
+            aliases = tuple(alias for alias in route.aliases if alias not in lost)
             route = replace(route, aliases=aliases)
-        told = (f"Alias {a!r} belongs to {self._owners[a]}, which precedes it." for a in lost)
         self.routes.append(route)
         self._owners |= dict.fromkeys((route.model, *route.aliases), route.name)
-        return Verdict(reason=Accepted.VALID, message=" ".join(("Valid.", *told)), routed=True)
+        if paused:
+            self._paused.add(route.name)
+        if lost:
+            return Verdict(reason=Accepted.MODEL_NAME_CONFLICT, message=told, routed=True)
+        return Verdict(reason=Accepted.VALID, message="Valid.", routed=True)
 
     def keep(self, last: Route | None, identity: Identity, spec: Spec) -> Verdict:
         """Take the last good route, if there is one, of a resource that can't have its own now."""
@@ -174,11 +184,29 @@ class _Claims:
             return kept
         return Verdict(reason=Accepted.VALID, message="Valid.")
 
+    def _belongs(self, name: str) -> str:
+        owner = self._owners[name]
+        why = "is paused" if owner in self._paused else "precedes it"
+        return f"{name!r} belongs to {owner}, which {why}"
 
-def _precedence(resource: Resource) -> tuple[int, str, str]:
-    # Lower priority first, then the oldest, then by name (design: one owner per name).
+
+def _paused(claims: _Claims, kept: Route | None, resource: Resource) -> Verdict:
+    if kept is None:
+        return Verdict(reason=Accepted.VALID, message="Paused: it had no route, and gets none.")
+    claims.add(kept, paused=True)
+    return Verdict(
+        reason=Accepted.VALID,
+        message=f"Paused: the route of generation {kept.generation} stays as it is.",
+        routed=kept.generation == resource.identity.generation,
+    )
+
+
+def _precedence(resource: Resource) -> tuple[int, str, str, str]:
+    # Lower priority first, then the oldest, then by name. NB: no two of a namespace have one name,
+    # but a list may hold both of a deletion and a creation; the uid makes the order total.
     priority = resource.spec.priority if resource.spec else 0
-    return priority, resource.identity.created, resource.identity.name
+    identity = resource.identity
+    return priority, identity.created, identity.name, identity.uid
 
 
 def _problem(resource: Resource, addresses: Addresses) -> str:

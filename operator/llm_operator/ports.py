@@ -10,13 +10,14 @@ In a cluster `cluster`, `objects` and `publish` are behind them; on one machine 
 core imports neither. Every call ends by itself: an adapter owes a timeout on each wait.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from llm_operator.publish.outcome import Place, Standing
 from llm_operator.reasons import DatabaseSynced
 from llm_operator.references.model import Held, Sought, Values
 from llm_operator.resource.model import Resource
+from llm_operator.routers.report import Seen
 
 #: `status` of a resource, as JSON.
 Status = dict[str, object]
@@ -128,3 +129,41 @@ class StatusWriter(Protocol):
         Raises:
             Gone: the object is not there any more.
         """
+
+
+class Teller(Protocol):
+    """Who is told what happened, in words for people and numbers for machines; never waits, never
+    raises.
+    """
+
+    def listed(self, namespace: str, resources: Sequence[Resource]) -> None:
+        """All of a namespace, as they are now; what is not in it is gone."""
+
+    def told(self, resource: Resource, before: Status | None, after: Status) -> None:
+        """This status has just been written."""
+
+    def repaired(self, namespace: str) -> None:
+        """What was published there had been changed by somebody else, and is as it should be
+        again.
+        """
+
+
+class Witness(Protocol):
+    """What routers say they run. It never raises, and only who asks it to waits."""
+
+    def follow(self, namespace: str, changed: Callable[[], None]) -> None:
+        """From now on ask the routers of the namespace, and call the method when they say anything
+        new. Whoever it belongs to is not kept alive by it.
+        """
+
+    def published(self, namespace: str, checksum: str) -> None:
+        """This is what they should run now."""
+
+    def seen(self, namespace: str) -> Seen | None:
+        """What they said last; None when they have not been asked yet."""
+
+    async def settled(self, namespace: str, *, within: float) -> None:
+        """Return when none of them is being asked or about to be, or after so many seconds."""
+
+    async def forget(self, namespace: str) -> None:
+        """Ask them no more, and end what is under way."""

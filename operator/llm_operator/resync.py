@@ -9,6 +9,7 @@ rounds.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Iterator
 
 from llm_operator.engine import Engine
@@ -24,7 +25,11 @@ STUCK = 60.0
 
 
 class Resync:
-    """Rounds through all namespaces."""
+    """Rounds through all namespaces.
+
+    Attributes:
+        succeeded: when a round last ended without a failure, in seconds since 1970; 0 before that.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Resync:
         #: When a step ended last on the loop's clock, well or not; None before the first round.
         self._beat: float | None = None
         self._clean = False
+        self.succeeded = 0.0
 
     def stale(self) -> str:
         """Why nothing goes round any more; "" while it does. A round that fails is a round."""
@@ -77,6 +83,8 @@ class Resync:
                 failures = 1
             self._tick()
             self._clean = self._clean or not failures
+            if not failures:
+                self.succeeded = time.time()
             pause = min(self._every, SOON) if failures else self._every
             # Several operators started together must not list together for ever.
             await asyncio.sleep(pause * random.uniform(0.8, 1.0))

@@ -1,8 +1,9 @@
 """`llmb operator`: one process that keeps a cluster's published routes, record and statuses right.
 
-It only wires: settings -> cluster, record -> engine -> resync, watches and kopf, and it sees to
-their end. kopf has the main loop of the process; when its watch is lost for good the process exits,
-and Kubernetes starts a new one.
+It sees to the order of things: settings, the health server, the API server with the CRD and the
+rights, the Lease where there is one, and then a `term`. A process leads once at most: what it knows
+is as fresh as its term, and when its watch is lost for good, or its Lease, it exits and Kubernetes
+starts a new one.
 """
 
 import argparse
@@ -10,25 +11,16 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import sys
-import threading
-from collections.abc import Coroutine
 from contextlib import suppress
 
-from llm_operator import handlers, health, logs
+from llm_operator import health, logs
 from llm_operator.api import API, NotConfigured
 from llm_operator.cluster import Cluster
-from llm_operator.engine import Engine
-from llm_operator.namespace import Ports
-from llm_operator.objects import Objects
 from llm_operator.ports import PortError
-from llm_operator.publish.configmap import ConfigMapSink
-from llm_operator.publish.secret import SecretVault
-from llm_operator.record import InvalidDatabaseURL, Record
-from llm_operator.resync import Resync
+from llm_operator.record import InvalidDatabaseURL
 from llm_operator.settings import Settings, SettingsError, table
-from llm_operator.watches import Watches
+from llm_operator.term import Term, ended_by_signal
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +66,10 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> int
     """Run until `stop` is set or, in the main thread, until SIGTERM or SIGINT. Returns the exit
     code.
 
+    With a Lease it stands by until it holds that, and gives it back at the end. A standby is ready:
+    it does all that is its part, and a rollout that waited for it to lead would wait for ever,
+    because the old leader is ended only once the new replica is ready.
+
     Args:
         settings: of the operator.
         stop: ends it; belongs to the running loop.
@@ -86,42 +82,42 @@ async def serve(settings: Settings, *, stop: asyncio.Event | None = None) -> int
     """
     stop = stop or asyncio.Event()
     ended_by_signal(stop)
-    async with (
-        await API.connect() as api,
-        Record(settings.database_url) as record,
-    ):
-        cluster = Cluster(api, namespaces=settings.namespaces)
-        watches = Watches(api, namespaces=settings.namespaces)
-        objects = Objects(api, watches)
-        ports = Ports(
-            source=cluster,
-            sink=ConfigMapSink(cluster),
-            recorder=record,
-            writer=cluster,
-            finder=objects,
-            vault=SecretVault(objects),
-        )
-        engine = Engine(ports, addresses=settings.addresses, pace=settings.pace)
-        resync = Resync(engine, ports, every=settings.resync, only=settings.namespaces)
-        watch = Watch()
+    async with await API.connect() as api:
+        term = Term(settings, api)
         async with health.serving(
             settings.health_host,
             settings.health_port,
-            healthy=lambda: watch.lost() or resync.stale(),
-            ready=lambda: watch.pending() or resync.pending(),
+            healthy=lambda: term.healthy(),
+            ready=lambda: term.ready(),
+            well=lambda: term.well(),
+            metrics=term.metrics.render,
         ):
-            if not await admitted(cluster, stop):
+            lease_namespace = settings.lease[0] if settings.lease else ""
+            cluster = Cluster(api, namespaces=settings.namespaces)
+            if not await admitted(cluster, stop, lease_namespace=lease_namespace):
                 return ENDED if stop.is_set() else FAILED
-            beside = (resync.run(), watches.run(engine.reconcile))
-            await operate(engine, cluster, *beside, watch=watch, settings=settings, stop=stop)
-    if not stop.is_set():
+            if term.election is None:
+                return await lead(term, stop)
+            term.stand_by()
+            if not await term.election.gained(stop):
+                return ENDED
+            try:
+                return await lead(term, stop)
+            finally:
+                # NB: only now, because until here something may still be written.
+                await term.election.release()
+
+
+async def lead(term: Term, stop: asyncio.Event) -> int:
+    """Work until `stop` is set or the watch is lost. Returns the exit code."""
+    if not await term.lead(stop):
         logger.error("watch_ended")
         return FAILED
     logger.info("operator_ended")
     return ENDED
 
 
-async def admitted(cluster: Cluster, stop: asyncio.Event) -> bool:
+async def admitted(cluster: Cluster, stop: asyncio.Event, *, lease_namespace: str = "") -> bool:
     """Whether the operator may start, waiting for the API server and the CRD as long as it takes.
 
     NB: kopf looks for the CRD once, at its start, and a missing right it would retry for ever in
@@ -141,72 +137,11 @@ async def admitted(cluster: Cluster, stop: asyncio.Event) -> bool:
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, LOOK_LONGEST)
-    return not stop.is_set() and await _allowed(cluster)
+    return not stop.is_set() and await _allowed(cluster, lease_namespace)
 
 
-async def _allowed(cluster: Cluster) -> bool:
-    lacking = await cluster.lacking()
+async def _allowed(cluster: Cluster, lease_namespace: str) -> bool:
+    lacking = await cluster.lacking(lease_namespace)
     if lacking:
         logger.error("rights_missing", extra={"rights": lacking})
     return not lacking
-
-
-async def operate(
-    engine: Engine,
-    cluster: Cluster,
-    *beside: Coroutine[None, None, None],
-    watch: "Watch",
-    settings: Settings,
-    stop: asyncio.Event,
-) -> None:
-    """Watch LLMBackends, and do what goes beside, until `stop` or until the watch is lost."""
-    # NB: made before kopf starts; what is made later, kopf takes for its own and ends.
-    tasks = [asyncio.create_task(work) for work in (*beside, _signals_again(watch, stop))]
-    try:
-        await handlers.watch(
-            engine,
-            cluster.session,
-            namespaces=settings.namespaces,
-            stop=stop,
-            ready=watch.ready,
-        )
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await engine.close()
-
-
-class Watch:
-    """Whether kopf's watch is there. It asks the event loop, because kopf itself does not tell."""
-
-    def __init__(self) -> None:
-        self.ready = asyncio.Event()
-        self._seen = False
-
-    def pending(self) -> str:
-        """What is missing until objects are watched; "" when nothing is."""
-        return "" if self._there() else "the watch has not begun"
-
-    def lost(self) -> str:
-        """Why there is no watch any more; "" while there is one, and before the first."""
-        return "the watch has ended" if not self._there() and self._seen else ""
-
-    def _there(self) -> bool:
-        there = any(task.get_name().startswith(handlers.WATCHER) for task in asyncio.all_tasks())
-        self._seen = self._seen or there
-        return there
-
-
-def ended_by_signal(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT set `stop`; only the main thread can."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-
-async def _signals_again(watch: Watch, stop: asyncio.Event) -> None:
-    # NB: kopf puts its own handlers in place as it starts, after which an end that was asked for
-    # looks like any other.
-    await watch.ready.wait()
-    ended_by_signal(stop)

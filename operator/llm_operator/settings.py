@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from llm_operator.namespace import Pace
 from llm_operator.plan import Addresses
+from llm_operator.resource.model import GROUP
 from llm_operator.resource.urls import URL_RULES
 
 
@@ -62,9 +63,9 @@ def _number(minimum: float) -> Callable[[str], float]:
     return read
 
 
-def _port(text: str) -> int:
+def _port(text: str, *, lowest: int = 0) -> int:
     value = int(text)
-    if not 0 <= value <= 65_535:
+    if not lowest <= value <= 65_535:
         raise ValueError
     return value
 
@@ -90,6 +91,31 @@ def _database(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError
     return text
+
+
+def _lease(text: str) -> tuple[str, str] | None:
+    if not text:
+        return None
+    namespace, _, name = text.partition("/")
+    label = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+    if not re.fullmatch(label, namespace) or not re.fullmatch(rf"{label}(\.{label})*", name):
+        raise ValueError
+    return namespace, name
+
+
+def _lease_seconds(text: str) -> int:
+    # NB: a Lease takes whole seconds only.
+    value = int(text)
+    if not 2 <= value <= 3600:
+        raise ValueError
+    return value
+
+
+def _flag(text: str) -> bool:
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise ValueError
+    return values[text.lower()]
 
 
 def _level(text: str) -> str:
@@ -147,6 +173,42 @@ TABLE: tuple[Setting, ...] = (
         default="2",
     ),
     Setting(
+        name="LLMB_LEASE",
+        meaning="The Lease by which several replicas agree on the one that works. Empty: there is "
+        "one replica.",
+        expected="NAMESPACE/NAME of a Lease",
+        read=_lease,
+    ),
+    Setting(
+        name="LLMB_LEASE_SECONDS",
+        meaning="A Lease that was not renewed for this long goes to another replica.",
+        expected="a whole number of seconds from 2 to 3600",
+        read=_lease_seconds,
+        default="15",
+    ),
+    Setting(
+        name="LLMB_NUDGE",
+        meaning="After a publish, annotate the router pods, so that their kubelets refresh the "
+        "mounted configuration at once.",
+        expected="true or false",
+        read=_flag,
+        default="true",
+    ),
+    Setting(
+        name="LLMB_ROUTER_SECONDS",
+        meaning="Each router pod is asked this often what it runs.",
+        expected="a number of seconds from 1 up",
+        read=_number(1),
+        default="10",
+    ),
+    Setting(
+        name="LLMB_ROUTER_PORT",
+        meaning=f"The management port of router pods without the annotation {GROUP}/router-port.",
+        expected="a port from 1 to 65535",
+        read=lambda text: _port(text, lowest=1),
+        default="8081",
+    ),
+    Setting(
         name="LLMB_HEALTH_HOST",
         meaning="Where /healthz and /readyz listen. A kubelet asks from outside the pod.",
         expected="an address of this machine",
@@ -177,6 +239,11 @@ class Settings:
     Attributes:
         namespaces: to serve; empty for all.
         resync: seconds between two rounds.
+        lease: namespace and name of the Lease; None where there is one replica.
+        lease_seconds: how long it is held without being renewed.
+        nudge: annotate router pods after a publish.
+        router_every: seconds between two questions to a router pod.
+        router_port: of their management, where a pod does not say another.
     """
 
     database_url: str = field(repr=False)
@@ -184,6 +251,11 @@ class Settings:
     addresses: Addresses
     pace: Pace
     resync: float
+    lease: tuple[str, str] | None
+    lease_seconds: int
+    nudge: bool
+    router_every: float
+    router_port: int
     health_host: str
     health_port: int
     log_level: str
@@ -202,6 +274,11 @@ class Settings:
             addresses=Addresses(ollama=of["DEFAULT_OLLAMA_URL"], mlx=of["DEFAULT_MLX_URL"]),
             pace=Pace(quiet=of["DEBOUNCE_SECONDS"], longest=of["DEBOUNCE_MAX_SECONDS"]),
             resync=of["RESYNC_SECONDS"],
+            lease=of["LEASE"],
+            lease_seconds=of["LEASE_SECONDS"],
+            nudge=of["NUDGE"],
+            router_every=of["ROUTER_SECONDS"],
+            router_port=of["ROUTER_PORT"],
             health_host=of["HEALTH_HOST"],
             health_port=of["HEALTH_PORT"],
             log_level=of["LOG_LEVEL"],

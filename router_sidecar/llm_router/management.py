@@ -127,6 +127,8 @@ def _route(entry: Entry) -> dict[str, Any]:
                 "type": each.destination.target.type.value,
                 "state": each.verdict.value,
                 "why": each.why,
+                # Without the seconds and counts of `why`: it stays while the state does.
+                "failure": each.destination.unusable or each.destination.standing.why or None,
                 "since": each.destination.standing.since or None,
                 "active": each.destination.standing.active,
                 "loaded": each.destination.standing.loaded,

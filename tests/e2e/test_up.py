@@ -137,6 +137,22 @@ def test_a_broken_file_keeps_the_last_good_route_and_says_so(up: Up) -> None:
     eventually(lambda: up.card.rstrip().endswith("is ready: phi3:mini by auto"), within=5)
 
 
+def test_the_status_tells_what_the_router_runs(up: Up) -> None:
+    def told() -> bool:
+        status = json.loads((up.data / "status" / "example.json").read_text())["status"]
+        found = {one["type"]: one["status"] for one in status["conditions"]}
+        assert (found["Programmed"], found["Available"], found["Degraded"]) == (
+            "True",
+            "True",
+            "False",
+        ), status
+        assert status["summary"]["routers"] == "1/1"
+        assert {target["state"] for target in status["targets"]} == {"Healthy"}
+        return True
+
+    eventually(told, within=30, retry=(KeyError, FileNotFoundError))
+
+
 def test_a_deleted_file_ends_its_route(up: Up) -> None:
     up.example.unlink()
     eventually(lambda: up.ask().status_code == 404, within=3)

@@ -106,6 +106,7 @@ def test_without_a_database_routes_change_and_rows_follow_later(
     eventually(lambda: rows(own_database, backends.namespace) == expected, within=left)
 
 
+@pytest.mark.check(27)
 def test_started_without_a_database(
     make_operator: MakeOperator,
     backends: Backends,
@@ -124,6 +125,7 @@ def test_started_without_a_database(
     assert operator.process.running
 
 
+@pytest.mark.check(14)
 def test_a_delete_without_a_database_ends_and_its_row_goes_later(
     make_operator: MakeOperator,
     backends: Backends,
@@ -143,6 +145,7 @@ def test_a_delete_without_a_database_ends_and_its_row_goes_later(
     eventually(lambda: rows(own_database, backends.namespace) == gone, within=RETURN)
 
 
+@pytest.mark.check(28)
 def test_a_database_that_never_answers_delays_no_route(
     make_operator: MakeOperator,
     backends: Backends,
@@ -324,6 +327,7 @@ def test_the_way_to_the_api_server_breaks(
     assert operator.process.running
 
 
+@pytest.mark.check(34)
 def test_an_api_server_is_never_given_up() -> None:
     pauses = iter(Backoffs())
     taken = [next(pauses) for _ in range(1000)]
@@ -336,6 +340,7 @@ def test_an_api_server_is_never_given_up() -> None:
 # Itself.
 
 
+@pytest.mark.check(11)
 def test_killed_in_the_middle_of_a_burst(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:
@@ -353,6 +358,7 @@ def test_killed_in_the_middle_of_a_burst(
     assert rows(migrated, backends.namespace) == dict.fromkeys(names, (1, True))
 
 
+@pytest.mark.check(36)
 def test_ended_in_the_middle_of_a_burst(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:

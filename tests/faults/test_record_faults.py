@@ -11,8 +11,9 @@ from psycopg import AsyncConnection
 
 from llm_operator import migrate
 from llm_operator.reasons import DatabaseSynced
-from llm_operator.record import Record
+from llm_operator.record import Record, upkeep
 from llm_operator.resource.model import BackendType, Identity, Resource, Spec
+from parts.eventually import eventually_async
 from parts.postgres import Postgres
 from parts.proxy import Address, Proxy
 
@@ -87,6 +88,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lines
 
 
+@pytest.mark.check(27)
 async def test_starts_without_a_database_and_syncs_once_it_is_there(
     private_postgres: Postgres, said: Callable[[], list[str]]
 ) -> None:
@@ -165,6 +167,7 @@ async def test_while_it_is_away_nobody_waits_and_few_knock(
     assert said() == ["database_unavailable"]
 
 
+@pytest.mark.check(28)
 async def test_many_callers_of_a_silent_server_are_answered_together(
     record: Record, proxy: Proxy
 ) -> None:
@@ -175,6 +178,7 @@ async def test_many_callers_of_a_silent_server_are_answered_together(
     assert {outcome["u-1"] for outcome in outcomes} == {UNAVAILABLE}
 
 
+@pytest.mark.check(28)
 async def test_a_server_that_accepts_and_never_answers(
     migrated: str, proxy: Proxy, postgres: Postgres
 ) -> None:
@@ -188,6 +192,7 @@ async def test_a_server_that_accepts_and_never_answers(
         await recovers(record, within=15)
 
 
+@pytest.mark.check(28)
 async def test_idle_connections_that_fell_silent(record: Record, proxy: Proxy) -> None:
     proxy.drop()
     outcome, took = await timed(record, 2)
@@ -197,6 +202,7 @@ async def test_idle_connections_that_fell_silent(record: Record, proxy: Proxy) -
     await recovers(record, within=15, generation=2)
 
 
+@pytest.mark.check(28)
 async def test_silence_in_the_middle_of_a_transaction(
     record: Record, proxy: Proxy, migrated: str
 ) -> None:
@@ -270,3 +276,118 @@ async def test_the_log_says_why_and_never_the_password(
     assert str(proxy.port) in entry.__dict__["error"]
     everything = "".join(str(e.__dict__) for e in caplog.records)
     assert CANARY not in everything
+
+
+async def rounds(record: Record, monkeypatch: pytest.MonkeyPatch) -> asyncio.Task[None]:
+    """Upkeep that goes round all the time."""
+    monkeypatch.setattr(upkeep, "EVERY", 0.2)
+    monkeypatch.setattr(upkeep, "AGAIN", 0.2)
+    return asyncio.create_task(record.run())
+
+
+async def partitioned(uri: str) -> bool:
+    """Whether a round was done to its end."""
+    async with await AsyncConnection.connect(uri, autocommit=True) as connection:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'llmb.llm_usage'::regclass"
+        )
+        return await cursor.fetchall() == [(4,)]
+
+
+async def ended(running: asyncio.Task[None], *, within: float) -> None:
+    assert not running.done()
+    running.cancel()
+    started = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - started < within
+
+
+async def test_upkeep_outlives_a_database_that_is_away(
+    private_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]
+) -> None:
+    await migrate.migrate(private_postgres.uri, say=lambda _: None)
+    await asyncio.to_thread(private_postgres.stop)
+    async with Record(private_postgres.uri) as record:
+        running = await rounds(record, monkeypatch)
+        await eventually_async(lambda: record.up is False, within=10)
+        await asyncio.to_thread(private_postgres.start)
+        await eventually_async(lambda: partitioned(private_postgres.uri), within=20)
+        assert record.up is True
+        await ended(running, within=1)
+    assert "upkeep_failed" not in said()
+    assert said().count("database_unavailable") == 1
+
+
+async def test_upkeep_of_a_silent_server_ends_by_itself(record: Record, proxy: Proxy) -> None:
+    proxy.drop()
+    started = time.monotonic()
+    assert await record._upkeep.once() is False
+    assert time.monotonic() - started < 6
+    proxy.heal()
+    await recovers(record, within=15)
+    assert await record._upkeep.once() is True
+
+
+async def test_upkeep_goes_on_once_a_silent_server_answers(
+    record: Record, proxy: Proxy, migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.drop()
+    running = await rounds(record, monkeypatch)
+    await eventually_async(lambda: record.up is False, within=15)
+    proxy.heal()
+    await eventually_async(lambda: partitioned(migrated), within=20)
+    await ended(running, within=1)
+
+
+async def test_upkeep_that_is_waiting_can_be_ended(
+    record: Record, proxy: Proxy, migrated: str
+) -> None:
+    """The process ends while a transaction of upkeep gets no answer."""
+    async with await AsyncConnection.connect(migrated) as other:
+        await other.execute("LOCK TABLE llmb.leadership")
+        running = asyncio.create_task(record.run())
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+        async def is_waiting() -> bool:
+            return await (await other.execute(waiting)).fetchall() == [(1,)]
+
+        await eventually_async(is_waiting, within=5, every=0.01)
+        proxy.drop()
+        await ended(running, within=9)
+    proxy.heal()
+    await recovers(record, within=15)
+
+
+async def test_a_sync_does_not_wait_for_upkeep_that_waits(record: Record, migrated: str) -> None:
+    async with await AsyncConnection.connect(migrated) as other:
+        await other.execute("LOCK TABLE llmb.llm_usage, llmb.llm_usage_default")
+        running = asyncio.create_task(record._upkeep.once())
+        while not running.done():
+            outcome, took = await timed(record)
+            assert outcome is SYNCED
+            assert took < 1
+            await asyncio.sleep(0.02)
+        assert await running is False
+    assert await record._upkeep.once() is True
+
+
+@pytest.mark.check(33)
+async def test_a_leader_that_was_cut_off_writes_nothing_late(
+    record: Record, proxy: Proxy, migrated: str
+) -> None:
+    """Its write is under way, the network stops, another takes over, the network is back."""
+    async with locked(migrated):
+        writing = asyncio.create_task(reason(record, 2))
+        await asyncio.sleep(0.3)
+        proxy.drop()
+        assert await writing is UNAVAILABLE
+    async with Record(migrated, epoch=lambda: 1) as successor:
+        await recovers(successor, within=15, generation=3)
+        proxy.heal()
+        late = UNAVAILABLE
+        while late is UNAVAILABLE:
+            late = await reason(record, 4)
+            await asyncio.sleep(0.1)
+        assert late is DatabaseSynced.PENDING
+        assert await reason(successor, 3) is SYNCED

@@ -440,6 +440,7 @@ async def test_a_body_over_the_limit_is_told_while_it_is_sent(
     assert (await client.post(path, json=body(path))).status_code == 404
 
 
+@pytest.mark.check(40)
 async def test_a_configuration_that_changes_under_load_loses_no_request(
     router: Router,
     client: httpx.AsyncClient,

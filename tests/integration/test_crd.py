@@ -102,6 +102,7 @@ def refusals(answer: httpx.Response) -> list[tuple[str, str]]:
     return [(c["field"], c["message"]) for c in causes if c["field"] != NOT_CHECKED]
 
 
+@pytest.mark.check(1)
 def test_is_established_and_structural(crd: Any) -> None:
     conditions = {c["type"]: c["status"] for c in crd["status"]["conditions"]}
     assert conditions["Established"] == "True"
@@ -110,6 +111,34 @@ def test_is_established_and_structural(crd: Any) -> None:
     assert crd["status"]["acceptedNames"]["shortNames"] == ["llmb"]
 
 
+@pytest.mark.check(1)
+def test_an_unknown_field_is_refused(backends: Backends) -> None:
+    """Where kubectl says Strict; and nowhere is one kept that the schema does not know."""
+    answer = backends.create(manifest(endpointUrl="http://a"))
+    assert refusals(answer) == [("spec.endpointUrl", "unknown field")]
+    lax = backends.client.post(backends.url, json=manifest(endpointUrl="http://a"))
+    assert "endpointUrl" not in expect(lax)["spec"]
+
+
+@pytest.mark.check(1)
+def test_any_json_is_kept_in_the_parameters_alone(crd: Any) -> None:
+    def free(part: Any, at: str) -> Iterator[str]:
+        if part.get("x-kubernetes-preserve-unknown-fields"):
+            yield at
+        for name, field in part.get("properties", {}).items():
+            yield from free(field, f"{at}.{name}")
+        if "items" in part:
+            yield from free(part["items"], f"{at}[]")
+
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert set(free(schema, "")) == {
+        f".spec.{place}parameters.{kind}"
+        for place in ("", "targets[].")
+        for kind in ("defaults", "overrides")
+    }
+
+
+@pytest.mark.check(2)
 @pytest.mark.parametrize("file", INVALID, ids=lambda file: file.stem)
 def test_invalid_manifest_is_refused_with_its_message(anywhere: Backends, file: Path) -> None:
     text = file.read_text()
@@ -561,6 +590,7 @@ class TestStatus:
         expect(backends.apply_status(status, manager="a"))
         assert backends.get()["status"] == status
 
+    @pytest.mark.check(3)
     def test_write_leaves_generation_and_spec_alone(self, backends: Backends) -> None:
         created = expect(backends.create(manifest()))
         assert created["metadata"]["generation"] == 1
@@ -571,9 +601,10 @@ class TestStatus:
         assert written["spec"] == created["spec"]
         assert written["metadata"]["generation"] == 1
 
+    @pytest.mark.check(3)
     def test_in_a_write_of_the_resource_is_ignored(self, backends: Backends) -> None:
         created = expect(backends.create(manifest() | {"status": {"observedGeneration": 9}}))
-        assert "status" not in created
+        assert created["status"] == {"observedGeneration": -1}
         expect(backends.apply_status({"observedGeneration": 1}, manager="a"))
         body = backends.get()
         body["spec"]["priority"] = 5
@@ -582,6 +613,7 @@ class TestStatus:
         assert written["status"] == {"observedGeneration": 1}
         assert written["metadata"]["generation"] == 2
 
+    @pytest.mark.check(4)
     def test_two_managers_own_a_condition_each(self, backends: Backends) -> None:
         expect(backends.create(manifest()))
         first = {"conditions": [condition("Accepted")], "targets": [{"name": "mlx"}]}
@@ -649,6 +681,7 @@ class TestKubectl:
         }
         expect(backends.apply_status(status, manager="a"))
 
+    @pytest.mark.check(5)
     @pytest.mark.usefixtures("ready")
     def test_table(self, backends: Backends) -> None:
         table = expect(backends.client.get(backends.url, headers=TABLE))

@@ -83,6 +83,7 @@ async def test_names_are_unique_among_live_rows_only(database: str, query: Query
         await query(insert, "u-1", "2026-01-01")
 
 
+@pytest.mark.check(30)
 async def test_two_starters_at_once_apply_once_and_both_succeed(
     database: str, query: Query
 ) -> None:
@@ -97,6 +98,7 @@ async def test_two_starters_at_once_apply_once_and_both_succeed(
     assert await versions(query) == [("9001", slow.checksum)]
 
 
+@pytest.mark.check(30)
 async def test_five_starters_on_the_real_files(database: str, query: Query) -> None:
     async with asyncio.timeout(30):
         outcomes = await asyncio.gather(*(migrate.migrate(database, say=quiet) for _ in range(5)))
@@ -104,6 +106,7 @@ async def test_five_starters_on_the_real_files(database: str, query: Query) -> N
     assert len(await versions(query)) == len(schema.migrations())
 
 
+@pytest.mark.check(30)
 async def test_an_edited_file_is_refused_by_name(database: str, query: Query) -> None:
     await migrate.apply(database, [TABLE], say=quiet)
     edited = parse(TABLE.file, "-- migrate:up\nCREATE TABLE llmb.t (a int, b int);\n")

@@ -49,6 +49,8 @@ def backends(control_plane: ControlPlane, namespace: str) -> Backends:
     return Backends(control_plane, namespace)
 
 
+@pytest.mark.check(7)
+@pytest.mark.check(12)
 def test_applied_changed_and_deleted(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:
@@ -122,6 +124,7 @@ def test_applied_changed_and_deleted(
     assert rows(migrated, backends.namespace) == {"phi3-mini": (2, False)}
 
 
+@pytest.mark.check(21)
 def test_who_owns_which_field(make_operator: MakeOperator, backends: Backends) -> None:
     make_operator().start()
     backends.apply(backends.manifest("phi"))
@@ -142,6 +145,7 @@ def test_who_owns_which_field(make_operator: MakeOperator, backends: Backends) -
     assert (field["manager"], field["operation"]) == ("llm-backend-operator", "Apply")
 
 
+@pytest.mark.check(37)
 def test_only_the_rights_that_are_shipped(
     make_operator: MakeOperator, control_plane: ControlPlane, backends: Backends
 ) -> None:
@@ -185,6 +189,8 @@ def test_only_the_rights_that_are_shipped(
         ("patch", "secrets", ""),
         ("list", "services", ""),
         ("watch", "services", ""),
+        ("list", "pods", ""),
+        ("create", "events", ""),
     }
 
 
@@ -227,6 +233,7 @@ def test_one_namespace_with_rights_in_it_alone(
     assert refused == []
 
 
+@pytest.mark.check(9)
 def test_labels_change_nothing(
     control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -241,6 +248,8 @@ def test_labels_change_nothing(
     assert settled_writes(control_plane, operator) == writes
 
 
+@pytest.mark.check(10)
+@pytest.mark.check(23)
 def test_idle_is_quiet_and_so_is_a_restart(
     control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -265,6 +274,7 @@ def test_idle_is_quiet_and_so_is_a_restart(
     assert settled_writes(control_plane, operator) == writes
 
 
+@pytest.mark.check(25)
 def test_a_burst_is_a_few_configmap_writes(
     control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -280,6 +290,7 @@ def test_a_burst_is_a_few_configmap_writes(
     assert statuses <= 260, "more than a status for each, and a few corrections"
 
 
+@pytest.mark.check(18)
 def test_the_loser_of_a_name_takes_over(make_operator: MakeOperator, backends: Backends) -> None:
     make_operator().start()
     backends.apply(backends.manifest("first", modelName="phi3", priority=10))
@@ -323,6 +334,7 @@ def test_default_addresses(make_operator: MakeOperator, backends: Backends) -> N
 # What happened while nobody looked.
 
 
+@pytest.mark.check(13)
 def test_deleted_while_the_operator_is_down(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:
@@ -338,6 +350,7 @@ def test_deleted_while_the_operator_is_down(
     assert rows(migrated, backends.namespace) == {"phi": (1, False), "llama": (1, True)}
 
 
+@pytest.mark.check(13)
 def test_vanished_while_the_operator_is_down(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:
@@ -380,6 +393,7 @@ def test_changed_while_the_operator_is_down(
     assert backends.urls() == {"phi": "http://new:1"}
 
 
+@pytest.mark.check(15)
 def test_recreated_under_the_same_name(
     make_operator: MakeOperator, backends: Backends, migrated: str
 ) -> None:
@@ -411,6 +425,7 @@ def patch_map(backends: Backends, patch: dict[str, Any]) -> None:
         )
 
 
+@pytest.mark.check(21)
 @pytest.mark.parametrize(
     "patch",
     [
@@ -448,6 +463,7 @@ def test_an_edited_configmap_is_repaired(
     assert backends.ready("phi")
 
 
+@pytest.mark.check(22)
 def test_a_deleted_configmap_comes_back(make_operator: MakeOperator, backends: Backends) -> None:
     make_operator(settings=RESYNC).start()
     backends.apply(backends.manifest("phi"))
@@ -459,6 +475,7 @@ def test_a_deleted_configmap_comes_back(make_operator: MakeOperator, backends: B
     assert after["data"] == before["data"]
 
 
+@pytest.mark.check(26)
 def test_a_foreign_configmap_is_never_overwritten(
     make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -501,6 +518,7 @@ def test_an_edited_row_is_repaired(
     eventually(lambda: rows(migrated, backends.namespace) == {"phi": (1, True)}, within=10)
 
 
+@pytest.mark.check(4)
 def test_conditions_of_others_stay(
     control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -536,6 +554,7 @@ def test_conditions_of_others_stay(
     assert types >= {"example.com/Audited", "Ready"}
 
 
+@pytest.mark.check(17)
 def test_an_object_older_than_a_rule_keeps_its_route(
     control_plane: ControlPlane, make_operator: MakeOperator, backends: Backends
 ) -> None:
@@ -622,6 +641,7 @@ async def test_the_largest_configuration_is_taken(
 # The process.
 
 
+@pytest.mark.check(36)
 def test_health_and_an_end_on_a_signal(make_operator: MakeOperator, backends: Backends) -> None:
     operator = make_operator()
     operator.start()

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from psycopg import AsyncConnection
@@ -13,28 +12,13 @@ from psycopg import AsyncConnection
 from llm_operator import migrate
 from llm_operator.reasons import DatabaseSynced
 from llm_operator.record import Record
-from llm_operator.resource.model import BackendType, Identity, Problem, Resource, Spec
+from llm_operator.resource.model import Problem, Resource
 from parts.eventually import eventually_async
+from parts.rows import Query, Rows, querying, resource
 
 SYNCED = DatabaseSynced.SYNCED
 PENDING = DatabaseSynced.PENDING
 NOT_ACCEPTED = DatabaseSynced.NOT_ACCEPTED
-
-Rows = list[tuple[Any, ...]]
-Query = Callable[..., Awaitable[Rows]]
-
-SPEC = Spec(
-    model_name="phi3:mini",
-    backend_type=BackendType.AUTO,
-    endpoint_url="http://mac:8080",
-    temperature=0.0,
-    description="Fast",
-)
-
-
-def resource(name: str = "phi", *, uid: str = "", generation: int = 1, **fields: Any) -> Resource:
-    identity = Identity(namespace="prod", name=name, uid=uid or f"u-{name}", generation=generation)
-    return Resource(identity=identity, spec=replace(SPEC, **fields))
 
 
 def broken(name: str = "phi", *, generation: int = 2) -> Resource:
@@ -60,12 +44,7 @@ async def record(migrated: str) -> AsyncIterator[Record]:
 @pytest.fixture
 async def query(migrated: str) -> AsyncIterator[Query]:
     """Run one statement beside the record."""
-    async with await AsyncConnection.connect(migrated, autocommit=True) as connection:
-
-        async def run(statement: str, *values: object) -> Rows:
-            cursor = await connection.execute(statement, values or None)
-            return await cursor.fetchall() if cursor.description else []
-
+    async with querying(migrated) as run:
         yield run
 
 
@@ -128,6 +107,7 @@ async def test_nothing_changed_writes_and_locks_nothing(record: Record, query: Q
     assert await query("SELECT last_value FROM llmb.llm_backends_id_seq") == [(burnt,)]
 
 
+@pytest.mark.check(29)
 async def test_an_older_generation_written_late_changes_nothing(
     record: Record, query: Query
 ) -> None:
@@ -138,6 +118,7 @@ async def test_an_older_generation_written_late_changes_nothing(
     assert await untouched(query) == before
 
 
+@pytest.mark.check(29)
 async def test_an_older_epoch_changes_nothing(record: Record, query: Query) -> None:
     await record.sync("prod", [resource("a"), resource("b")], epoch=7)
     before = await untouched(query)
@@ -157,6 +138,7 @@ async def test_an_older_epoch_changes_nothing(record: Record, query: Query) -> N
     ) == [("a", 8, True), ("b", 7, False)]
 
 
+@pytest.mark.check(29)
 async def test_the_guard_holds_for_a_writer_that_comes_in_between(
     record: Record, query: Query, migrated: str
 ) -> None:
@@ -212,6 +194,7 @@ async def test_a_tombstone_comes_back_to_life_with_its_resource(
     ]
 
 
+@pytest.mark.check(15)
 async def test_one_name_with_a_new_uid_is_a_new_row(record: Record, query: Query) -> None:
     await record.sync("prod", [resource("a", uid="u-1", generation=9)])
     assert await record.sync("prod", [resource("a", uid="u-2")]) == {"u-2": SYNCED}

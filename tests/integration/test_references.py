@@ -128,6 +128,7 @@ def test_values_are_copied_under_the_names_that_are_published(
     assert (manager["manager"], manager["operation"]) == ("llm-backend-operator", "Apply")
 
 
+@pytest.mark.check(19)
 def test_each_reason_and_its_cure_without_a_restart(
     make_operator: MakeOperator, place: Place
 ) -> None:
@@ -395,6 +396,7 @@ def test_started_without_the_rights_it_says_which(
     ]
 
 
+@pytest.mark.check(20)
 def test_a_value_is_nowhere_but_in_the_two_secrets(
     make_operator: MakeOperator, place: Place, migrated: str
 ) -> None:

@@ -62,6 +62,7 @@ class TestCommand:
             "llm-router: LLM_ROUTER_DRAIN_SECONDS='soon': must be a number from 0 to 3600\n"
         )
 
+    @pytest.mark.check(40)
     def test_a_subpath_mount_is_a_sentence_and_2(self, make_router: MakeRouter) -> None:
         router = make_router()
         (router.mount / CONFIG_KEY).write_bytes(files()[CONFIG_KEY])
@@ -88,6 +89,7 @@ class TestCommand:
 
 
 class TestMount:
+    @pytest.mark.check(40)
     async def test_it_waits_for_the_first_configuration_and_follows_each_swap(
         self, make_router: MakeRouter, ollama_simulator: Simulator
     ) -> None:
@@ -108,6 +110,7 @@ class TestMount:
             await eventually_async(lambda: answers("second", 200), within=2)
             assert await answers("first", 404)
 
+    @pytest.mark.check(40)
     async def test_bad_content_keeps_the_last_good_and_shows(
         self, make_router: MakeRouter, ollama_simulator: Simulator
     ) -> None:

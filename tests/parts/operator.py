@@ -29,8 +29,17 @@ CONFIG_MAP = "llm-router-config"
 
 def rules() -> Sequence[Rule]:
     """The rules of the shipped ClusterRole."""
+    return _shipped("ClusterRole")
+
+
+def lease_rules() -> Sequence[Rule]:
+    """Those of the shipped Role for the Lease."""
+    return _shipped("Role")
+
+
+def _shipped(kind: str) -> Sequence[Rule]:
     documents = yaml.safe_load_all(RBAC.read_text())
-    found: Sequence[Rule] = next(d for d in documents if d["kind"] == "ClusterRole")["rules"]
+    found: Sequence[Rule] = next(d for d in documents if d["kind"] == kind)["rules"]
     return found
 
 
@@ -56,6 +65,9 @@ class Operator:
         """Start it, and with `ready` wait until its first resync is done."""
         if self.user is None:
             self.user = self.control_plane.create_user("operator", rules())
+            if lease := self.settings.get("LLMB_LEASE"):
+                place, _, _ = lease.partition("/")
+                self.control_plane.allow(self.user, lease_rules(), namespace=place)
         kubeconfig = self.control_plane.write_kubeconfig(token=self.user.token, server=self.server)
         self._process = process.start(
             [sys.executable, "-m", "llm_operator.cli", "operator"],

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llm_operator import cluster, reasons
+from llm_operator import cluster, reasons, transitions
+from llm_operator import families as operator_families
 from llm_operator import settings as operator_settings
+from llm_operator.events import DRIFT
 from llm_router import errors, families, fronts, select
 from llm_router import settings as router_settings
 from llm_router.usage import Caller, Measures, Record
@@ -38,6 +40,35 @@ def test_the_operator_s_settings() -> None:
     assert documented == [
         [s.name, str(defaults.get(s.default, s.default))] for s in operator_settings.TABLE
     ]
+
+
+def test_the_operator_s_metrics() -> None:
+    documented = [tuple(row) for row in table("operator.md", "Metrics")]
+    assert documented == [
+        (one.name, ", ".join(one.labels), one.meaning) for one in operator_families.FAMILIES
+    ]
+
+
+def test_the_operator_s_events() -> None:
+    documented = [tuple(row) for row in table("operator.md", "Events")]
+    assert [row[2] for row in documented[:-1]] == [when(one) for one in transitions.TABLE]
+    expected = [(one.event, one.type) for one in transitions.TABLE]
+    assert [row[:2] for row in documented] == [*expected, (DRIFT.reason, DRIFT.type)]
+
+
+def when(one: transitions.Transition) -> str:
+    """What the table says of a transition."""
+    said = (
+        f"{one.condition} is {one.status}"
+        if one.status
+        else f"{one.condition} is not there any more"
+    )
+    if one.reasons:
+        said += ": " + ", ".join(f"`{reason}`" for reason in sorted(one.reasons))
+    if one.after and one.status:
+        said += f", after {one.after}"
+    # NB: table() strips backticks at the ends of a cell.
+    return (said + (f"; not beside {one.beside}" if one.beside else "")).strip("`")
 
 
 def test_the_router_s_routes() -> None:
@@ -103,6 +134,11 @@ def test_the_fields_of_a_usage_record() -> None:
         ("ResolvedRefs", reasons.ResolvedRefs),
         ("ConfigPublished", reasons.ConfigPublished),
         ("DatabaseSynced", reasons.DatabaseSynced),
+        ("Programmed", reasons.Programmed),
+        ("Available", reasons.Available),
+        ("Degraded", reasons.Degraded),
+        ("Reconciling", reasons.Reconciling),
+        ("Paused", reasons.Paused),
     ],
 )
 def test_the_reasons(heading: str, enum: type) -> None:

@@ -5,10 +5,11 @@ gone. Labels, annotations and keys of others stay. What the API calls look like 
 `llm_operator.cluster`'s matter.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from llm_contract import CHECKSUM_KEY, CONFIG_KEY
+from llm_operator.publish.fence import Create, Fence, Manifest, no_epoch
 from llm_operator.publish.outcome import Place, Standing
 from llm_operator.resource.model import GROUP
 
@@ -18,8 +19,6 @@ LABEL = "app.kubernetes.io/managed-by"
 OPERATOR = "llm-backend-operator"
 #: The checksum once more, where `kubectl get -o yaml` shows it without the data.
 ANNOTATION = f"{GROUP}/checksum"
-
-Manifest = Mapping[str, Any]
 
 
 class ConfigMaps(Protocol):
@@ -40,25 +39,48 @@ class ConfigMapSink:
 
     place = Place(name=f"ConfigMap {NAME}", remedy=f"delete it, or label it {LABEL}={OPERATOR}")
 
-    def __init__(self, cluster: ConfigMaps) -> None:
+    def __init__(
+        self,
+        cluster: ConfigMaps,
+        *,
+        epoch: Callable[[], int] = no_epoch,
+        create: Create | None = None,
+    ) -> None:
+        """Take the API server.
+
+        Args:
+            cluster: what reads and applies.
+            epoch: of the leader that publishes; 0 where there is no election.
+            create: makes a ConfigMap that is not there; needed where there is one.
+        """
         self._cluster = cluster
+        self._fence = Fence(epoch, create)
 
     async def current(self, namespace: str) -> Standing | None:
         """What the ConfigMap of the namespace holds."""
-        found = await self._cluster.read_map(namespace, NAME)
-        return None if found is None else standing(found)
+        found = await self._read(namespace)
+        self._fence.saw(namespace, found)
+        return None if found is None else standing(found, stamped=self._fence.stamped(found))
 
     async def publish(self, namespace: str, *, raw: bytes, checksum: str) -> None:
-        """Apply the ConfigMap."""
-        await self._cluster.apply_map(manifest(namespace, raw=raw, checksum=checksum))
+        """Apply the ConfigMap, unless somebody has changed it since it was looked at.
+
+        Raises:
+            Refused: a later leader wrote it.
+        """
+        plain = manifest(namespace, raw=raw, checksum=checksum)
+        await self._cluster.apply_map(await self._fence.passed(plain, self._read))
 
     async def namespaces(self) -> frozenset[str]:
         """Where ConfigMaps with the operator's label are."""
         return await self._cluster.label_namespaces(f"{LABEL}={OPERATOR}")
 
+    async def _read(self, namespace: str) -> Manifest | None:
+        return await self._cluster.read_map(namespace, NAME)
+
 
 def manifest(namespace: str, *, raw: bytes, checksum: str) -> Manifest:
-    """Every field the operator owns, and no other."""
+    """Every field the operator owns, and no other, but the epoch."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -72,8 +94,8 @@ def manifest(namespace: str, *, raw: bytes, checksum: str) -> Manifest:
     }
 
 
-def standing(found: Manifest) -> Standing:
-    """What a ConfigMap holds."""
+def standing(found: Manifest, *, stamped: bool = True) -> Standing:
+    """What a ConfigMap holds, and whether it carries its leader's epoch."""
     metadata, data = found["metadata"], found.get("data") or {}
     raw, checksum = data.get(CONFIG_KEY), data.get(CHECKSUM_KEY)
     annotation = (metadata.get("annotations") or {}).get(ANNOTATION)
@@ -82,5 +104,5 @@ def standing(found: Manifest) -> Standing:
         checksum=checksum,
         owned=(metadata.get("labels") or {}).get(LABEL) == OPERATOR,
         empty=not data and not found.get("binaryData"),
-        intact=annotation is not None and annotation == checksum,
+        intact=stamped and annotation is not None and annotation == checksum,
     )

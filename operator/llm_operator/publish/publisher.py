@@ -4,16 +4,18 @@ A resource that can't be used keeps the route it had: the last configuration tha
 remembered, so that not even an edit by hand or a deleted ConfigMap loses it. Credentials are there
 before the configuration that names them, and go after it. It never lists resources and never writes
 a status. Data flows resources -> `references` -> `plan` -> `outcome` -> sink, and everything seen
-on the way -> `View`.
+on the way -> `View`. Tellers hear of what somebody else had changed, and meters of each pass.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from llm_contract import Route, RoutingConfig, checksum, dump
 from llm_operator.plan import Addresses, Plan, Verdict, plan
-from llm_operator.ports import Gone, PortError, Refused, Sink, Unavailable
+from llm_operator.ports import Gone, PortError, Refused, Sink, Teller, Unavailable
 from llm_operator.publish.outcome import Outcome, Standing, decide, readable
 from llm_operator.reasons import ConfigPublished
 from llm_operator.references.keeper import Keeper
@@ -24,6 +26,24 @@ logger = logging.getLogger(__name__)
 
 #: Hex digits of a checksum in a log line.
 DIGITS = 12
+
+
+class Result(StrEnum):
+    """What a pass came to."""
+
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    TOO_LARGE = "too_large"
+    NOT_OWNED = "not_owned"
+    FAILED = "failed"
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """A teller that counts."""
+
+    def published(self, namespace: str, result: Result, standing: Standing | None) -> None:
+        """A pass has ended, and this is what stands now, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +76,18 @@ class Publisher:
         view: what the last pass saw and did.
     """
 
-    def __init__(self, namespace: str, sink: Sink, *, keeper: Keeper, addresses: Addresses) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        sink: Sink,
+        *,
+        keeper: Keeper,
+        addresses: Addresses,
+        tellers: Sequence[Teller] = (),
+    ) -> None:
         self.view = View()
+        self._tellers = tellers
+        self._meters = [teller for teller in tellers if isinstance(teller, Meter)]
         self._keeper = keeper
         self._namespace = namespace
         self._sink = sink
@@ -68,6 +98,8 @@ class Publisher:
         self._standing: Standing | None = None
         #: The configuration in it; None as long as it could not be looked at.
         self._stands: RoutingConfig | None = None
+        #: What lay there when it was last as it should be; None before that.
+        self._right: Standing | None = None
 
     async def publish(self, resources: Sequence[Resource]) -> None:
         """Plan the resources and make the plan stand; `view` tells what came of it.
@@ -78,14 +110,18 @@ class Publisher:
             Refused: the sink said no.
         """
         try:
-            await self._publish(resources)
+            outcome = await self._publish(resources)
+        except PortError:
+            self._count(Result.FAILED)
+            raise
         finally:
             self._keeper.forget()
+        self._count(_result(outcome))
         if self._keeper.failure is not None:
             # NB: only now, because what is published does not hang on it.
             raise self._keeper.failure
 
-    async def _publish(self, resources: Sequence[Resource]) -> None:
+    async def _publish(self, resources: Sequence[Resource]) -> Outcome:
         planned: Plan | None = None
         try:
             await self._look()
@@ -106,6 +142,7 @@ class Publisher:
                 self._see(resources, planned or self._plan(resources), outcome)
             raise
         self._see(resources, planned or self._plan(resources), outcome)
+        return outcome
 
     async def _look(self) -> None:
         standing = await self._sink.current(self._namespace)
@@ -126,9 +163,32 @@ class Publisher:
             await self._sink.publish(self._namespace, raw=raw, checksum=digest)
             self._standing = Standing(raw=raw, checksum=digest)
             self._log_written(planned, raw, digest)
+            if self._drifted(standing, raw):
+                self._repaired()
         if outcome.reason is ConfigPublished.PUBLISHED:
             self._good = self._stands = planned.config
+            self._right = self._standing
         return outcome
+
+    def _drifted(self, found: Standing | None, desired: bytes) -> bool:
+        """Whether it was somebody else who made a write necessary.
+
+        NB: where the plan has changed too, another operator may have been first with it.
+        """
+        if self._right is not None:
+            return self._right.raw == desired
+        # A fresh process can't know what was there; that it does not agree with itself shows.
+        raw = None if found is None else found.raw
+        return found is not None and raw is not None and checksum(raw) != found.checksum
+
+    def _repaired(self) -> None:
+        logger.warning("drift_repaired", extra={"namespace": self._namespace})
+        for teller in self._tellers:
+            teller.repaired(self._namespace)
+
+    def _count(self, result: Result) -> None:
+        for meter in self._meters:
+            meter.published(self._namespace, result, self._standing)
 
     def _plan(self, resources: Sequence[Resource]) -> Plan:
         return plan(
@@ -177,6 +237,18 @@ class Publisher:
 
 def _by_uid(config: RoutingConfig) -> dict[str, Route]:
     return {route.uid: route for route in config.routes}
+
+
+def _result(outcome: Outcome) -> Result:
+    match outcome.reason:
+        case ConfigPublished.PUBLISHED:
+            return Result.WRITTEN if outcome.write else Result.UNCHANGED
+        case ConfigPublished.TOO_LARGE:
+            return Result.TOO_LARGE
+        case ConfigPublished.NOT_OWNED:
+            return Result.NOT_OWNED
+        case _:
+            return Result.FAILED
 
 
 def _failed(trouble: str) -> Outcome:

@@ -6,11 +6,12 @@ matter.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from llm_operator.cluster import MANAGER
-from llm_operator.publish.configmap import LABEL, OPERATOR, Manifest
+from llm_operator.publish.configmap import LABEL, OPERATOR
+from llm_operator.publish.fence import Create, Fence, Manifest, no_epoch
 from llm_operator.publish.outcome import Place
 from llm_operator.references.model import Held, Values
 
@@ -32,21 +33,44 @@ class SecretVault:
 
     place = Place(name=f"Secret {NAME}", remedy=f"delete it, or label it {LABEL}={OPERATOR}")
 
-    def __init__(self, cluster: Secrets) -> None:
+    def __init__(
+        self,
+        cluster: Secrets,
+        *,
+        epoch: Callable[[], int] = no_epoch,
+        create: Create | None = None,
+    ) -> None:
+        """Take the API server.
+
+        Args:
+            cluster: what reads and applies.
+            epoch: of the leader that publishes; 0 where there is no election.
+            create: makes a Secret that is not there; needed where there is one.
+        """
         self._cluster = cluster
+        self._fence = Fence(epoch, create)
 
     async def current(self, namespace: str) -> Held | None:
         """What the Secret of the namespace holds."""
-        found = await self._cluster.read_secret(namespace, NAME)
+        found = await self._read(namespace)
+        self._fence.saw(namespace, found)
         return None if found is None else held(found)
 
     async def publish(self, namespace: str, values: Values) -> None:
-        """Apply the Secret."""
-        await self._cluster.apply_secret(manifest(namespace, values))
+        """Apply the Secret, unless somebody has changed it since it was looked at.
+
+        Raises:
+            Refused: a later leader wrote it.
+        """
+        plain = manifest(namespace, values)
+        await self._cluster.apply_secret(await self._fence.passed(plain, self._read))
+
+    async def _read(self, namespace: str) -> Manifest | None:
+        return await self._cluster.read_secret(namespace, NAME)
 
 
 def manifest(namespace: str, values: Values) -> Manifest:
-    """Every field the operator owns, and no other."""
+    """Every field the operator owns, and no other, but the epoch."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -8,7 +8,7 @@ part of the URL.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Self, TypeVar
 from weakref import WeakSet
 
@@ -66,6 +66,16 @@ class Database:
     def retry_after(self) -> float:
         """Seconds to let pass after `Unserved`; from 0.5 to 5."""
         return self._breaker.wait
+
+    @property
+    def up(self) -> bool | None:
+        """Whether work could be done when it was last tried; None before the first time."""
+        return None if self._standing is None else self._standing is DatabaseSynced.SYNCED
+
+    @property
+    def stats(self) -> Mapping[str, int]:
+        """The figures of the pool of connections."""
+        return self._pool.stats
 
     async def run(self, subject: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do some work in one transaction.

@@ -7,12 +7,12 @@ seconds, or raises a `psycopg.Error`. Opening it never waits for the database.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
@@ -62,6 +62,7 @@ class Pool:
             timeout=CHECKOUT,
             max_lifetime=3600.0,
             reconnect_timeout=RECONNECT,
+            configure=_read_committed,
             check=self._check,
         )
 
@@ -90,6 +91,11 @@ class Pool:
     async def __aexit__(self, *_: object) -> None:
         await self._pool.close(timeout=CLOSE)
 
+    @property
+    def stats(self) -> Mapping[str, int]:
+        """The pool's own figures, by its own names."""
+        return self._pool.get_stats()
+
     async def _check(self, connection: Connection) -> None:
         try:
             with _severed_after(connection, CHECK):
@@ -112,6 +118,12 @@ class Pool:
                 async with connection.transaction():
                     await connection.execute(_LIMITS)
                     yield connection
+
+
+async def _read_committed(connection: Connection) -> None:
+    # NB: said, because a server can have another default, and a statement has to see what was
+    # committed while the one before it waited for a lock.
+    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
 
 @contextmanager

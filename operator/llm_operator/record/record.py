@@ -1,35 +1,53 @@
 """Keeps the rows of Postgres equal to the resources, and says of each resource whether its row is.
 
 It never raises for a database that is away, slow or of an older schema. It never lists resources
-and never tries again by itself: the caller does both. Data flows resources -> `rows` -> `sync` -> a
-reason for each uid.
+and never tries again by itself: the caller does both. A deposed leader writes nothing. Data flows
+resources -> `rows` -> `leadership`, `sync`, `history` -> a reason for each uid.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Self
 
 from psycopg import DataError, IntegrityError
 
 from llm_operator.reasons import DatabaseSynced
-from llm_operator.record import sync
+from llm_operator.record import history, leadership, sync
 from llm_operator.record.database import Database, Unserved
-from llm_operator.record.rows import row
+from llm_operator.record.pool import Connection
+from llm_operator.record.rows import author, row
+from llm_operator.record.upkeep import Keep, Upkeep
 from llm_operator.resource.model import Resource
 
 logger = logging.getLogger(__name__)
 
+Refusals = Mapping[str, DataError | IntegrityError]
+
 
 class Record:
-    """The table of one database; an async context manager that opens without waiting for it."""
+    """The tables of one database; an async context manager that opens without waiting for it."""
 
-    def __init__(self, dsn: str, *, application_name: str = "llmb-operator") -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str = "llmb-operator",
+        epoch: Callable[[], int] = lambda: 0,
+        keep: Keep | None = None,
+    ) -> None:
         """Check the URL; connect to nothing.
+
+        Args:
+            epoch: the leadership under which this process writes, asked for each transaction.
+            keep: how long `run` keeps what.
 
         Raises:
             InvalidDatabaseURL: the URL can't be used.
         """
         self._database = Database(dsn, application_name=application_name)
+        self._epoch = epoch
+        self._upkeep = Upkeep(self._database, leads=self._leads, keep=keep or Keep())
+        self._deposed = False
         #: namespace -> uid -> the generation whose values Postgres can't store.
         self._refused: dict[str, dict[str, int]] = {}
 
@@ -45,48 +63,74 @@ class Record:
         """Seconds to let pass before trying again what was not Synced; from 0.5 to 5."""
         return self._database.retry_after
 
+    @property
+    def up(self) -> bool | None:
+        """Whether the database could be used when it was last tried; None before that."""
+        return self._database.up
+
+    def stats(self) -> Mapping[str, int]:
+        """The connection pool's figures, under psycopg_pool's names."""
+        return self._database.stats
+
+    async def run(self) -> None:
+        """Keep the tables in shape for ever: partitions of usage, hourly sums, an end to what is
+        old. Never raises. Only a leader does it.
+        """
+        await self._upkeep.run()
+
     async def sync(
-        self, namespace: str, resources: Sequence[Resource], *, epoch: int = 0
+        self, namespace: str, resources: Sequence[Resource], *, epoch: int | None = None
     ) -> Mapping[str, DatabaseSynced]:
         """Make the live rows of a namespace equal to its resources, in one transaction.
 
-        A resource without a usable spec keeps its row as it is. One that is being deleted loses its
-        row, as one that is not given does.
+        A resource without a usable spec keeps its row as it is, and so does a paused one. One that
+        is being deleted loses its row, as one that is not given does.
 
         Args:
             namespace: where all the resources are.
             resources: all of one listing; of two listings the caller gives the older first.
-            epoch: the leadership under which the caller writes. A row of a later one is left alone.
+            epoch: the leadership under which the caller writes; None for the record's own. Once a
+                later one has written anything at all, this one writes nothing.
 
         Returns:
             The reason by uid:
             Synced: the row is at this generation; for a resource being deleted: it is gone.
             NotAccepted: no usable spec, or one with a value that Postgres can't store, which is
             logged once and not tried again at this generation.
-            Pending: a row of a newer generation or a later epoch stands, so this listing is old.
+            Pending: a row of a newer generation stands, so this listing is old; or the caller was
+            deposed; or the resource is paused and its row at another generation.
             DatabaseUnavailable, SchemaOutdated: nothing is known; try again after `retry_after`.
         """
         refused = self._still_refused(namespace, resources)
         present = [resource for resource in resources if not resource.deleting]
         fresh = [
-            row(resource, resource.spec)
+            (row(resource, resource.spec), author(resource))
             for resource in present
-            if resource.spec is not None and resource.identity.uid not in refused
+            if resource.spec is not None
+            and not resource.paused
+            and resource.identity.uid not in refused
         ]
         keep = [resource.identity.uid for resource in present]
+        number = self._epoch() if epoch is None else epoch
 
-        async def write(
-            connection: sync.Connection,
-        ) -> tuple[dict[str, int], dict[str, DataError | IntegrityError]]:
+        async def write(connection: Connection) -> tuple[dict[str, int], Refusals] | None:
+            if not await self._leads(connection, number):
+                return None
             await sync.claim(connection, namespace)
-            await sync.tombstone(connection, namespace, keep=keep, epoch=epoch)
-            errors = await sync.upsert(connection, fresh, epoch=epoch)
+            await sync.tombstone(connection, namespace, keep=keep, epoch=number)
+            errors = await sync.upsert(connection, [row for row, _ in fresh], epoch=number)
+            await history.remember(connection, [author for _, author in fresh])
             return await sync.live(connection, namespace), errors
 
         try:
-            live, errors = await self._database.run(namespace, write)
+            written = await self._database.run(namespace, write)
         except Unserved as unserved:
             return {r.identity.uid: _unserved(r, refused, unserved.reason) for r in resources}
+        if written is None:
+            return {
+                r.identity.uid: _unserved(r, refused, DatabaseSynced.PENDING) for r in resources
+            }
+        live, errors = written
         for resource in present:
             if error := errors.get(resource.identity.uid):
                 _log_refused(resource, error)
@@ -100,6 +144,15 @@ class Record:
             return await self._database.run("namespaces", sync.namespaces)
         except Unserved:
             return frozenset()
+
+    async def _leads(self, connection: Connection, epoch: int | None = None) -> bool:
+        """Whether this process may write, until the transaction ends."""
+        mine = self._epoch() if epoch is None else epoch
+        standing = await leadership.lead(connection, mine)
+        if standing > mine and not self._deposed:
+            logger.error("deposed", extra={"epoch": mine, "standing": standing})
+        self._deposed = standing > mine
+        return not self._deposed
 
     def _still_refused(self, namespace: str, resources: Sequence[Resource]) -> dict[str, int]:
         before = self._refused.get(namespace, {})

@@ -5,6 +5,7 @@ Pure. `COLUMNS` is the one list of what a row takes from a resource: the stateme
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from llm_operator.resource.model import Resource, Spec
 
@@ -59,6 +60,25 @@ def row(resource: Resource, spec: Spec) -> dict[str, object]:
         "description": spec.description,
         "spec": document(spec),
     }
+
+
+def author(resource: Resource) -> dict[str, object]:
+    """Who changed the resource to this generation, and when, as far as it tells."""
+    return {
+        "uid": resource.identity.uid,
+        "generation": resource.identity.generation,
+        # NB: Postgres stores no NUL and no lone surrogate.
+        "changed_by": resource.changed_by.replace("\0", "").encode(errors="replace").decode(),
+        "changed_at": _instant(resource.changed_at),
+    }
+
+
+def _instant(text: str) -> str | None:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return instant.isoformat() if instant.tzinfo else None
 
 
 def document(spec: Spec) -> dict[str, object]:

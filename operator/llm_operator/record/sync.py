@@ -7,13 +7,13 @@ written nor locked, so a resync that finds nothing to do leaves the table untouc
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 
-from psycopg import AsyncConnection, DataError, IntegrityError
-from psycopg.rows import TupleRow
+from psycopg import DataError, IntegrityError
 from psycopg.types.json import Jsonb
 
+from llm_operator.record.history import TAKEN
+from llm_operator.record.pool import Connection
 from llm_operator.record.rows import COLUMNS
 
-Connection = AsyncConnection[TupleRow]
 Row = Mapping[str, object]
 
 #: First key of the advisory lock that the one writer of a namespace holds.
@@ -25,33 +25,44 @@ _old = ", ".join(f"old.{name}" for name in COLUMNS)
 _types = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 _changes = ", ".join(f"{name} = EXCLUDED.{name}" for name in COLUMNS if name != "uid")
 
-_TOMBSTONE = """
-    UPDATE llmb.llm_backends SET deleted_at = now(), updated_at = now()
-    WHERE namespace = %(namespace)s AND deleted_at IS NULL AND epoch <= %(epoch)s
-    AND uid <> ALL (%(keep)s)
+_TOMBSTONE = f"""
+    WITH gone AS (
+        UPDATE llmb.llm_backends SET deleted_at = now(), updated_at = now()
+        WHERE namespace = %(namespace)s AND deleted_at IS NULL AND epoch <= %(epoch)s
+        AND uid <> ALL (%(keep)s)
+        RETURNING {TAKEN}
+    )
+    INSERT INTO llmb.llm_backend_history ({TAKEN}, change, changed_by, changed_at)
+    SELECT {TAKEN}, 'deleted', '', now() FROM gone ORDER BY name
+    ON CONFLICT DO NOTHING
 """
 
 # The guard stands twice: before the insert, so that a row that stays as it is isn't locked, and in
 # DO UPDATE, for a writer that came in between. A name that a live row of another uid holds (a newer
-# leader wrote it) is left out.
+# leader wrote it) is left out. What lives was not deleted, whatever the history says.
 _UPSERT = f"""
-    INSERT INTO llmb.llm_backends AS stored ({_names}, epoch)
-    SELECT {_given}, %(epoch)s
-    FROM jsonb_to_recordset(%(rows)s) AS given ({_types})
-    LEFT JOIN llmb.llm_backends AS old ON old.uid = given.uid
-    WHERE (
-        old.uid IS NULL
-        OR old.generation <= given.generation AND old.epoch <= %(epoch)s
-        AND (old.deleted_at IS NOT NULL OR ({_old}) IS DISTINCT FROM ({_given}))
-    ) AND NOT EXISTS (
-        SELECT FROM llmb.llm_backends AS other
-        WHERE other.namespace = given.namespace AND other.name = given.name
-        AND other.uid <> given.uid AND other.deleted_at IS NULL
+    WITH written AS (
+        INSERT INTO llmb.llm_backends AS stored ({_names}, epoch)
+        SELECT {_given}, %(epoch)s
+        FROM jsonb_to_recordset(%(rows)s) AS given ({_types})
+        LEFT JOIN llmb.llm_backends AS old ON old.uid = given.uid
+        WHERE (
+            old.uid IS NULL
+            OR old.generation <= given.generation AND old.epoch <= %(epoch)s
+            AND (old.deleted_at IS NOT NULL OR ({_old}) IS DISTINCT FROM ({_given}))
+        ) AND NOT EXISTS (
+            SELECT FROM llmb.llm_backends AS other
+            WHERE other.namespace = given.namespace AND other.name = given.name
+            AND other.uid <> given.uid AND other.deleted_at IS NULL
+        )
+        ORDER BY given.name
+        ON CONFLICT (uid) DO UPDATE
+        SET {_changes}, epoch = EXCLUDED.epoch, updated_at = now(), deleted_at = NULL
+        WHERE stored.generation <= EXCLUDED.generation AND stored.epoch <= EXCLUDED.epoch
+        RETURNING uid
     )
-    ORDER BY given.name
-    ON CONFLICT (uid) DO UPDATE
-    SET {_changes}, epoch = EXCLUDED.epoch, updated_at = now(), deleted_at = NULL
-    WHERE stored.generation <= EXCLUDED.generation AND stored.epoch <= EXCLUDED.epoch
+    DELETE FROM llmb.llm_backend_history AS entry USING written
+    WHERE entry.uid = written.uid AND entry.change = 'deleted'
 """
 
 _LIVE = """

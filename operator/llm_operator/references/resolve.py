@@ -30,6 +30,10 @@ NOTHING = Resolution(reason=ResolvedRefs.RESOLVED, message="It refers to nothing
 DISABLED = Resolution(
     reason=ResolvedRefs.RESOLVED, message="Disabled: what it refers to is not looked at."
 )
+PAUSED = Resolution(
+    reason=ResolvedRefs.RESOLVED,
+    message="Paused: the published route keeps what it refers to; nothing else is looked at.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class _Problem:
 def resolve(resource: Resource, found: Found, supply: Supply) -> Resolution:
     """Whether all that a resource refers to is there for its routers."""
     spec = resource.spec
+    if resource.paused:
+        return PAUSED
     if spec is None:
         return NOTHING
     if not spec.enabled:

@@ -1,7 +1,7 @@
 """Resources and configurations -> the objects and keys they refer to.
 
 Pure. A configuration is asked besides the resources because a last good route, which a resource
-does not ask for any more, still needs what it was published with.
+does not ask for any more, or not while it is paused, still needs what it was published with.
 """
 
 from collections.abc import Iterable, Iterator
@@ -77,8 +77,9 @@ def source_of(key: str) -> Source:
 
 
 def live(resource: Resource) -> bool:
-    """Whether it wants a route."""
-    return not resource.deleting and resource.spec is not None and resource.spec.enabled
+    """Whether it wants a route. One that is paused wants none beside the one it has."""
+    wants = not resource.deleting and not resource.paused
+    return wants and resource.spec is not None and resource.spec.enabled
 
 
 def _hosts(resources: Iterable[Resource]) -> Iterator[Host]:

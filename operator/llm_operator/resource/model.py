@@ -27,6 +27,11 @@ PLURAL = "llmbackends"
 KIND = "LLMBackend"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+#: What holds a resource back while it is being deleted, until its route and its row are gone.
+FINALIZER = f"{GROUP}/cleanup"
+#: The annotation that, when it is "true", keeps a resource as it is published.
+PAUSED = f"{GROUP}/paused"
+
 
 class BackendType(StrEnum):
     """`spec.backendType`; auto is MLX first, then Ollama."""
@@ -180,6 +185,9 @@ class Resource:
         spec: None when `problems` says why it can't be used.
         deleting: it has a deletionTimestamp, so it is out of the plan.
         status: the status as it stands, so that an equal one is not written again.
+        paused: what is published and recorded of it stays as it is, whatever the spec says.
+        changed_by: the field manager that changed the spec last; "" when unknown.
+        changed_at: when that was, RFC 3339; "" when unknown.
     """
 
     identity: Identity
@@ -187,3 +195,6 @@ class Resource:
     problems: tuple[Problem, ...] = ()
     deleting: bool = False
     status: dict[str, object] | None = None
+    paused: bool = False
+    changed_by: str = ""
+    changed_at: str = ""

@@ -13,7 +13,7 @@ from typing import Any
 from llm_operator.resource.build import spec
 from llm_operator.resource.check import Finding, check, show, unknown
 from llm_operator.resource.fields import SPEC
-from llm_operator.resource.model import API_VERSION, KIND, Identity, Problem, Resource
+from llm_operator.resource.model import API_VERSION, KIND, PAUSED, Identity, Problem, Resource
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -44,13 +44,25 @@ def parse(manifest: Mapping[str, Any]) -> Resource:
         fields, more = check(SPEC, given, "spec")
         found += more
     status = manifest.get("status")
+    changed_by, changed_at = _changed(metadata)
     return Resource(
         identity=_identity(metadata),
         spec=None if found else spec(fields),
         problems=tuple(Problem(path=one.path, message=one.message) for one in found),
         deleting=metadata.get("deletionTimestamp") is not None,
         status=dict(status) if isinstance(status, Mapping) else None,
+        paused=is_paused(metadata),
+        changed_by=changed_by,
+        changed_at=changed_at,
     )
+
+
+def is_paused(metadata: Mapping[str, Any]) -> bool:
+    """Whether the annotation says so. NB: it makes no new generation, so it has to be looked at
+    each time.
+    """
+    annotations = metadata.get("annotations")
+    return isinstance(annotations, Mapping) and annotations.get(PAUSED) == "true"
 
 
 def _metadata(manifest: object) -> Mapping[str, Any]:
@@ -67,18 +79,40 @@ def _metadata(manifest: object) -> Mapping[str, Any]:
 
 
 def _identity(metadata: Mapping[str, Any]) -> Identity:
-    generation, created = metadata.get("generation"), metadata.get("creationTimestamp")
-    if isinstance(created, datetime.datetime):
-        # NB: YAML makes this of an unquoted time; one without an offset is UTC there, not local.
-        created = created if created.tzinfo else created.replace(tzinfo=datetime.UTC)
-        created = created.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    generation = metadata.get("generation")
     return Identity(
         namespace=str(metadata.get("namespace") or "default"),
         name=metadata["name"],
         uid=str(metadata.get("uid") or ""),
         generation=generation if isinstance(generation, int) and generation > 0 else 1,
-        created=created if isinstance(created, str) else "",
+        created=_time(metadata.get("creationTimestamp")),
     )
+
+
+def _changed(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Who changed the spec last, and when."""
+    entries = metadata.get("managedFields")
+    changes = [
+        (_time(entry.get("time")), str(entry.get("manager") or ""))
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, Mapping) and not entry.get("subresource") and _owns_spec(entry)
+    ]
+    # NB: times are whole seconds, and of two in one second nothing says which was the later.
+    at, by = max(reversed(changes), key=lambda change: change[0], default=("", ""))
+    return by, at
+
+
+def _owns_spec(entry: Mapping[str, Any]) -> bool:
+    fields = entry.get("fieldsV1")
+    return isinstance(fields, Mapping) and "f:spec" in fields
+
+
+def _time(given: object) -> str:
+    if isinstance(given, datetime.datetime):
+        # NB: YAML makes this of an unquoted time; one without an offset is UTC there, not local.
+        given = given if given.tzinfo else given.replace(tzinfo=datetime.UTC)
+        return given.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return given if isinstance(given, str) else ""
 
 
 def _bad_names(metadata: Mapping[str, Any]) -> Iterator[Finding]:

@@ -42,18 +42,24 @@ class Host:
         return f"{self.url} ({'simulated: no real model' if self.simulated else 'real'})"
 
 
-async def find(*, simulate: bool) -> dict[Kind, Host]:
-    """A host of each kind. `simulate` starts simulated ones even where real ones answer."""
-    found = await asyncio.gather(*(_one(kind, simulate=simulate) for kind in USUAL))
+async def find(*, simulate: bool, models: tuple[str, ...] = ()) -> dict[Kind, Host]:
+    """A host of each kind.
+
+    Args:
+        simulate: start simulated ones even where real ones answer.
+        models: what a simulated one lists; it answers for any.
+    """
+    found = await asyncio.gather(*(_one(kind, simulate=simulate, listed=models) for kind in USUAL))
     return {host.kind: host for host in found}
 
 
-async def _one(kind: Kind, *, simulate: bool) -> Host:
+async def _one(kind: Kind, *, simulate: bool, listed: tuple[str, ...]) -> Host:
     url, path = USUAL[kind]
     if not simulate and await _answers(url, path, kind=kind):
         models = await _models(url) if kind is Kind.OLLAMA else ()
         return Host(kind=kind, url=url, models=models)
-    models = ("*",)
+    # NB: a router takes a model that is not listed for one that is not there.
+    models = (*listed, "*")
     simulator = await serve(kind, host="127.0.0.1", port=0, behaviour=PACE, models=models)
     return Host(kind=kind, url=f"http://127.0.0.1:{simulator.port}", simulated=simulator)
 

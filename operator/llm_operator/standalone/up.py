@@ -1,8 +1,9 @@
 """`llmb up`: the whole system on one machine, by one command, until Ctrl-C.
 
     resources folder -> engine -> config folder -> router process -> hosts
-                           ├----> embedded Postgres     │
-    credentials folder ----┴----------------------------┘
+                          │├----> embedded Postgres   ││
+                          │└<----- what it runs ------┘│
+    credentials folder ---┴----------------------------┘
 
 Everything lies below one data folder; a lock keeps a second run away from it. Hosts are the real
 ones where they answer, else simulated and called so.
@@ -28,10 +29,12 @@ from llm_operator.ports import PortError
 from llm_operator.publish.folder import FolderSink
 from llm_operator.record import Record
 from llm_operator.resync import Resync
+from llm_operator.routers.observer import Observer
 from llm_operator.simulate.behaviour import Kind
 from llm_operator.standalone import card, credentials, files, hosts
 from llm_operator.standalone.database import Embedded
 from llm_operator.standalone.router import Router
+from llm_operator.standalone.routers import Known
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,10 @@ EPILOG = """example:
 
 #: Seconds between two repairs of what was edited by hand.
 RESYNC_SECONDS = 20.0
+#: What the first resource serves where no real Ollama has a model.
+EXAMPLE_MODEL = "phi3:mini"
+#: Seconds between two questions to the router what it runs.
+ASK_SECONDS = 2.0
 
 
 class UpError(Exception):
@@ -130,20 +137,24 @@ async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     stack.push_async_callback(asyncio.to_thread, database.stop)
     await migrate.migrate(dsn, say=card.say)
     card.say("Looking for hosts ...")
-    found = await hosts.find(simulate=arguments.simulate)
+    models = await asyncio.to_thread(_models, data / "resources")
+    found = await hosts.find(simulate=arguments.simulate, models=models)
     for host in found.values():
         if host.simulated is not None:
             stack.push_async_callback(host.simulated.close)
     example, model = _example(data / "resources", found)
     record = await stack.enter_async_context(Record(dsn, application_name="llmb-up"))
     addresses = Addresses(ollama=found[Kind.OLLAMA].url, mlx=found[Kind.MLX].url)
-    engine, resync = _engine(data, record, addresses)
+    management = f"http://127.0.0.1:{arguments.management_port}"
+    observer = Observer(Known(management), every=ASK_SECONDS, nudge=False)
+    engine, resync = _engine(data, record, addresses, observer)
     stack.push_async_callback(engine.close)
     try:
         await engine.reconcile(files.NAMESPACE)
     except PortError as error:
         raise UpError(str(error)) from None
     _task(stack, resync.run())
+    _task(stack, record.run())
     _task(stack, files.watch(lambda: files.look(data / "resources"), lambda: _again(engine)))
     card.say("Starting the router ...")
     router = Router(
@@ -156,11 +167,13 @@ async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     _task(stack, router.run())
     if not await router.ready(within=15):
         raise UpError(f"the router did not become ready; see {data / 'logs' / 'router.log'}")
+    # NB: not before, or every resource would have an unreachable router for its first seconds.
+    _task(stack, observer.run())
     look = partial(credentials.look, data / "credentials")
     _task(stack, files.watch(look, lambda: _again(engine, router)))
     card.show(
         router=f"http://127.0.0.1:{arguments.port}",
-        management=f"http://127.0.0.1:{arguments.management_port}",
+        management=management,
         data=data,
         hosts=found,
         example=example,
@@ -169,7 +182,9 @@ async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     )
 
 
-def _engine(data: Path, record: Record, addresses: Addresses) -> tuple[Engine, Resync]:
+def _engine(
+    data: Path, record: Record, addresses: Addresses, observer: Observer
+) -> tuple[Engine, Resync]:
     statuses = data / "status"
     ports = Ports(
         source=files.FolderSource(
@@ -179,9 +194,18 @@ def _engine(data: Path, record: Record, addresses: Addresses) -> tuple[Engine, R
         recorder=record,
         writer=card.Announced(files.FolderStatus(statuses)),
         finder=credentials.FolderFinder(data / "credentials"),
+        routers=observer,
     )
     engine = Engine(ports, addresses=addresses)
     return engine, Resync(engine, ports, every=RESYNC_SECONDS)
+
+
+def _models(resources: Path) -> tuple[str, ...]:
+    """The models that the files name, and that of the example."""
+    manifests = [manifest for _, manifest in files.read(resources).manifests.values()]
+    specs = [m["spec"] for m in manifests if isinstance(m.get("spec"), dict)]
+    named = {str(spec["modelName"]) for spec in specs if "modelName" in spec}
+    return (EXAMPLE_MODEL, *sorted(named - {EXAMPLE_MODEL}))
 
 
 def _example(resources: Path, found: dict[Kind, hosts.Host]) -> tuple[Path, str]:
@@ -190,7 +214,7 @@ def _example(resources: Path, found: dict[Kind, hosts.Host]) -> tuple[Path, str]
     for file, manifest in present.values():
         return resources / file, str(manifest.get("spec", {}).get("modelName", "MODEL"))
     models = found[Kind.OLLAMA].models
-    model = models[0] if models else "phi3:mini"
+    model = models[0] if models else EXAMPLE_MODEL
     path = resources / "example.yaml"
     if not path.exists():
         files.replace_file(path, card.EXAMPLE.format(name="example", model=model).encode())

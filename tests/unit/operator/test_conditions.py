@@ -117,6 +117,7 @@ def test_references_that_do_not_resolve_keep_the_last_route_and_are_not_stalled(
         "ConfigPublished": ("False", "NotResolved"),
         "DatabaseSynced": ("True", "Synced"),
         "Ready": ("False", "SecretNotFound"),
+        "Reconciling": ("True", "Publishing"),
     }
     assert message(facts, "ConfigPublished").endswith("The route of generation 1 stays.")
     assert message(facts, "Ready") == UNUSABLE.message

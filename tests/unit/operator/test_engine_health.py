@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from llm_operator import health
-from llm_operator.run import Watch
+from llm_operator.term import Watch
 
 
 async def ask(port: int, path: str) -> tuple[int, str]:

@@ -134,6 +134,16 @@ async def test_a_later_request_comes_once() -> None:
     assert work.runs == 1
 
 
+async def test_of_later_requests_the_earliest_counts() -> None:
+    work = Work()
+    lane = Lane(work, name="test")
+    lane.nudge_in(3600)
+    lane.nudge_in(0.01)
+    lane.nudge_in(3600)
+    await until(lambda: work.runs == 1)
+    assert lane.idle
+
+
 async def test_settled_waits_for_a_run_but_not_for_ever() -> None:
     work = Work(free=False)
     lane = Lane(work, name="test")

@@ -21,6 +21,8 @@ def test_defaults() -> None:
     assert settings.resync == 60
     assert (settings.pace.quiet, settings.pace.longest) == (0.1, 2.0)
     assert settings.log_level == "INFO"
+    assert (settings.lease, settings.lease_seconds) == (None, 15)
+    assert (settings.nudge, settings.router_every, settings.router_port) == (True, 10.0, 8081)
 
 
 def test_everything_set() -> None:
@@ -33,6 +35,11 @@ def test_everything_set() -> None:
             "LLMB_RESYNC_SECONDS": "5",
             "LLMB_DEBOUNCE_SECONDS": "0",
             "LLMB_DEBOUNCE_MAX_SECONDS": "0.5",
+            "LLMB_LEASE": "llm-system/operator.v1",
+            "LLMB_LEASE_SECONDS": "6",
+            "LLMB_NUDGE": "False",
+            "LLMB_ROUTER_SECONDS": "2.5",
+            "LLMB_ROUTER_PORT": "9000",
             "LLMB_HEALTH_HOST": "127.0.0.1",
             "LLMB_HEALTH_PORT": "0",
             "LLMB_LOG_LEVEL": "debug",
@@ -45,6 +52,8 @@ def test_everything_set() -> None:
     assert (settings.pace.quiet, settings.pace.longest, settings.resync) == (0.0, 0.5, 5.0)
     assert (settings.health_host, settings.health_port) == ("127.0.0.1", 0)
     assert settings.log_level == "DEBUG"
+    assert (settings.lease, settings.lease_seconds) == (("llm-system", "operator.v1"), 6)
+    assert (settings.nudge, settings.router_every, settings.router_port) == (False, 2.5, 9000)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +68,16 @@ def test_everything_set() -> None:
         ("LLMB_RESYNC_SECONDS", "nan"),
         ("LLMB_RESYNC_SECONDS", "inf"),
         ("LLMB_DEBOUNCE_SECONDS", "-1"),
+        ("LLMB_LEASE", "operator"),
+        ("LLMB_LEASE", "a/b/c"),
+        ("LLMB_LEASE", "A/b"),
+        ("LLMB_LEASE", "/b"),
+        ("LLMB_LEASE_SECONDS", "1"),
+        ("LLMB_LEASE_SECONDS", "2.5"),
+        ("LLMB_LEASE_SECONDS", "3601"),
+        ("LLMB_NUDGE", "yes"),
+        ("LLMB_ROUTER_SECONDS", "0"),
+        ("LLMB_ROUTER_PORT", "0"),
         ("LLMB_HEALTH_PORT", "65536"),
         ("LLMB_HEALTH_PORT", "http"),
         ("LLMB_LOG_LEVEL", "loud"),

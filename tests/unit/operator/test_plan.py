@@ -1,6 +1,7 @@
 """Resources -> routes and verdicts: pure, in any order, and one's mistake costs nobody else."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from llm_contract import (
     dump,
 )
 from llm_operator.plan import MLX_DEFAULT_MODEL, Addresses, Plan, Verdict, plan
-from llm_operator.reasons import Accepted
+from llm_operator.reasons import Accepted, ResolvedRefs
+from llm_operator.references.model import Resolution
 from llm_operator.resource.model import BackendType, Identity, Problem, Resource, Spec
 
 ADDRESSES = Addresses(ollama="http://ollama:11434", mlx="http://mlx:8080")
@@ -253,6 +255,124 @@ class TestConflict:
         given = planned(resource("a"), resource("b", model_name="other"))
         assert {route.model for route in given.config.routes} == {"phi3:mini", "other"}
 
+    def test_then_the_uid_where_a_list_holds_a_name_twice(self) -> None:
+        first, second = resource(uid="u1"), resource(uid="u2")
+        assert only_route(planned(second, first)).uid == "u1"
+
+    def test_the_loser_is_told_the_owner(self) -> None:
+        given = planned(resource("a"), resource("b"))
+        message = given.verdicts["uid-b"].message
+        assert message == "Model name 'phi3:mini' belongs to a, which precedes it."
+
+    @pytest.mark.check(18)
+    def test_an_alias_has_one_owner_by_the_same_order(self) -> None:
+        old = resource("old", model_name="m1", aliases=("fast",))
+        young = resource(
+            "young", model_name="m2", aliases=("fast", "own"), created="2026-02-01T00:00:00Z"
+        )
+        given = planned(young, old)
+        assert {r.name: r.aliases for r in given.config.routes} == {
+            "old": ("fast",),
+            "young": ("own",),
+        }
+        loser = given.verdicts["uid-young"]
+        assert (loser.reason, loser.accepted, loser.routed) == (
+            Accepted.MODEL_NAME_CONFLICT,
+            True,
+            True,
+        )
+        assert loser.message == "Valid. Alias 'fast' belongs to old, which precedes it."
+        after = planned(young, replace(old, deleting=True), published=given.config)
+        assert only_route(after).aliases == ("fast", "own")
+        assert after.verdicts["uid-young"].reason is Accepted.VALID
+
+    def test_a_model_name_and_an_alias_are_names_of_one_kind(self) -> None:
+        first = resource("a", model_name="m", aliases=("phi3:mini",))
+        given = planned(first, resource("b"))
+        assert only_route(given).name == "a"
+        verdict = given.verdicts["uid-b"]
+        assert (verdict.reason, verdict.accepted) == (Accepted.MODEL_NAME_CONFLICT, False)
+
+    def test_who_loses_its_model_name_claims_no_alias(self) -> None:
+        loser = resource("b", aliases=("fast",))
+        last = resource("c", model_name="m", aliases=("fast",))
+        given = planned(resource("a"), loser, last)
+        assert {r.name: r.aliases for r in given.config.routes} == {"a": (), "c": ("fast",)}
+
+
+class TestPaused:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda r: replace(r, spec=replace(r.spec, max_tokens=9, model_name="other")),
+            lambda r: replace(r, spec=replace(r.spec, enabled=False)),
+            lambda r: invalid(r, "must be text"),
+        ],
+        ids=["changed", "disabled", "invalid"],
+    )
+    def test_keeps_its_route_whatever_becomes_of_its_spec(
+        self, change: Callable[[Resource], Resource]
+    ) -> None:
+        before = planned(resource(generation=3, aliases=("fast",)))
+        edited = replace(change(resource(generation=4, aliases=("fast",))), paused=True)
+        after = planned(edited, published=before.config)
+        assert dump(after.config) == dump(before.config)
+        verdict = after.verdicts["uid-phi"]
+        assert (verdict.accepted, verdict.routed) == (True, False)
+        assert verdict.message == "Paused: the route of generation 3 stays as it is."
+
+    def test_keeps_it_without_a_default_address(self) -> None:
+        before = planned(resource())
+        paused = replace(resource(), paused=True)
+        after = planned(paused, addresses=Addresses(), published=before.config)
+        assert after.config == before.config
+        assert after.verdicts["uid-phi"].routed
+
+    def test_keeps_it_whatever_its_references_say(self) -> None:
+        before = planned(resource())
+        lost = Resolution(reason=ResolvedRefs.SECRET_NOT_FOUND, message="x", usable=False)
+        after = plan(
+            [replace(resource(generation=2), paused=True)],
+            addresses=ADDRESSES,
+            published=before.config,
+            resolutions={"uid-phi": lost},
+        )
+        assert after.config == before.config
+
+    def test_gets_no_route_if_it_had_none(self) -> None:
+        given = planned(replace(resource(), paused=True))
+        assert given.config == NOTHING
+        assert given.verdicts["uid-phi"].message == "Paused: it had no route, and gets none."
+
+    def test_and_holds_no_name_then(self) -> None:
+        given = planned(replace(resource("a"), paused=True), resource("b"))
+        assert only_route(given).name == "b"
+
+    def test_owns_its_names_against_whoever_would_precede_it(self) -> None:
+        before = planned(resource("old", aliases=("fast",)))
+        paused = replace(resource("old", generation=2, model_name="renamed"), paused=True)
+        model = resource("new", priority=1, created="2020-01-01T00:00:00Z")
+        alias = resource("also", priority=1, model_name="m", aliases=("fast",))
+        after = planned(model, alias, paused, published=before.config)
+        assert {r.name: (r.model, r.aliases) for r in after.config.routes} == {
+            "old": ("phi3:mini", ("fast",)),
+            "also": ("m", ()),
+        }
+        told = after.verdicts["uid-new"]
+        assert told.reason is Accepted.MODEL_NAME_CONFLICT
+        assert told.message == "Model name 'phi3:mini' belongs to old, which is paused."
+
+    def test_goes_when_it_is_deleted(self) -> None:
+        before = planned(resource())
+        after = planned(replace(resource(), paused=True, deleting=True), published=before.config)
+        assert (after.config, after.verdicts) == (NOTHING, {})
+
+    def test_its_spec_goes_through_once_it_is_not(self) -> None:
+        before = planned(resource(max_tokens=1))
+        edited = resource(max_tokens=2, generation=2)
+        held = planned(replace(edited, paused=True), published=before.config)
+        assert only_route(planned(edited, published=held.config)).defaults.max_tokens == 2
+
 
 class TestLastGood:
     def test_an_invalid_edit_keeps_the_published_route_as_it_was(self) -> None:
@@ -310,6 +430,7 @@ def test_any_order_gives_an_equal_plan() -> None:
     ]
     published = planned(*many).config
     many = [invalid(r, "x") if n % 6 == 0 else r for n, r in enumerate(many)]
+    many = [replace(r, paused=True) if n % 13 == 0 else r for n, r in enumerate(many)]
     first = planned(*many, published=published)
     assert first.config.routes
     assert {v.reason for v in first.verdicts.values()} == set(Accepted)

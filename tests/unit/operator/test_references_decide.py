@@ -69,6 +69,22 @@ def without(kind: str, name: str, value: Any = None) -> Found:
     return replace(ALL, **{kind: objects})
 
 
+class TestPaused:
+    def test_only_what_its_published_route_refers_to_is_looked_for(self) -> None:
+        published = routed(resource(target(**AUTH), target("b", **CA)))
+        edited = replace(resource(target(**PAIR), service()), paused=True)
+        assert sought([edited], published) == Sought(
+            secrets=frozenset({"tok"}), config_maps=frozenset({"home-ca"})
+        )
+        assert wanted([edited], published) == {"tok_token", "_home-ca_ca.crt"}
+
+    def test_what_its_spec_refers_to_is_nothing_against_it(self) -> None:
+        edited = replace(resource(target(**PAIR)), paused=True)
+        told = resolve(edited, Found(), Supply())
+        assert (told.reason, told.usable) == (ResolvedRefs.RESOLVED, True)
+        assert told.message.startswith("Paused")
+
+
 class TestSought:
     def test_everything_of_enabled_targets(self) -> None:
         given = resource(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from llm_operator.resource.model import BackendType, Identity, Problem, Spec
-from llm_operator.resource.parse import NotAResource, parse
+from llm_operator.resource.parse import NotAResource, is_paused, parse
 
 TESTS = Path(__file__).resolve().parents[2]
 INVALID = sorted((TESTS / "invalid").glob("*.yaml"))
@@ -400,3 +400,57 @@ class TestCombinations:
     @pytest.mark.parametrize("kind", ["ollama", "mlx", "auto"])
     def test_only_openai_needs_an_endpoint(self, kind: str) -> None:
         assert problems(backendType=kind) == []
+
+
+class TestPaused:
+    @pytest.mark.parametrize(
+        ("annotations", "expected"),
+        [
+            ({"llm.athena.dev/paused": "true"}, True),
+            ({"llm.athena.dev/paused": "false"}, False),
+            ({"llm.athena.dev/paused": "True"}, False),
+            ({"llm.athena.dev/paused": True}, False),
+            ({"other/paused": "true"}, False),
+            ({}, False),
+            (None, False),
+            ("x", False),
+        ],
+    )
+    def test_the_annotation_says_true(self, annotations: object, expected: bool) -> None:
+        given = manifest()
+        given["metadata"]["annotations"] = annotations
+        assert is_paused(given["metadata"]) is expected
+        assert parse(given).paused is expected
+
+    def test_without_annotations(self) -> None:
+        assert parse(manifest()).paused is False
+
+
+class TestChanged:
+    def entry(self, manager: str, time: object, **fields: Any) -> dict[str, Any]:
+        usual = {"operation": "Update", "fieldsV1": {"f:spec": {"f:modelName": {}}}}
+        return {"manager": manager, "time": time} | usual | fields
+
+    def changed(self, *entries: object) -> tuple[str, str]:
+        given = manifest()
+        given["metadata"]["managedFields"] = list(entries)
+        resource = parse(given)
+        return resource.changed_by, resource.changed_at
+
+    def test_by_the_newest_entry_that_owns_the_spec(self) -> None:
+        metadata = self.entry("labeller", "2026-05-01T00:00:00Z", fieldsV1={"f:metadata": {}})
+        status = self.entry("status", "2026-06-01T00:00:00Z", subresource="status")
+        argo = self.entry("argocd", "2026-03-01T00:00:00Z", operation="Apply")
+        edit = self.entry("kubectl-edit", "2026-04-01T00:00:00Z")
+        expected = ("kubectl-edit", "2026-04-01T00:00:00Z")
+        assert self.changed(edit, argo, metadata, status) == expected
+        assert self.changed(argo, edit, status, metadata) == expected
+
+    def test_a_time_of_yaml_is_read_too(self) -> None:
+        at = datetime.datetime(2026, 3, 1, 1, tzinfo=datetime.UTC)
+        assert self.changed(self.entry("x", at)) == ("x", "2026-03-01T01:00:00Z")
+
+    def test_unknown_is_empty(self) -> None:
+        resource = parse(manifest())
+        assert (resource.changed_by, resource.changed_at) == ("", "")
+        assert self.changed("x", {}, {"fieldsV1": []}, self.entry("", None)) == ("", "")

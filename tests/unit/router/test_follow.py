@@ -73,6 +73,7 @@ class TestReload:
         assert await follower.reload() == "absent"
         assert (follower.table, follower.rejection) == (None, None)
 
+    @pytest.mark.check(40)
     @pytest.mark.parametrize(("bad", "said"), BAD.values(), ids=BAD)
     async def test_keeps_the_last_good_one(
         self, follower: Follower, bad: dict[str, bytes], said: str
@@ -336,6 +337,7 @@ def models(follower: Follower) -> set[str]:
 
 
 class TestRun:
+    @pytest.mark.check(40)
     async def test_a_swap_is_in_use_within_two_seconds(self, follower: Follower) -> None:
         project(follower.folder, GOOD)
         async with running(follower):

@@ -104,6 +104,7 @@ class TestStatus:
                             "type": "ollama",
                             "state": "Unknown",
                             "why": "nothing is against it; no probe has judged its host",
+                            "failure": None,
                             "since": None,
                             "active": 0,
                             "loaded": None,

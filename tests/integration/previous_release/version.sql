@@ -1,0 +1,1 @@
+SELECT max(version COLLATE "C") FROM llmb.schema_migrations
