@@ -104,7 +104,13 @@ class Boundary:
     async def _unlisten(self) -> None:
         for server in self._servers:
             server.close()
-        await self._break()
+        # NB: a client that was just accepted becomes a link only now, after those that are there.
+        until = self._loop.time() + 5
+        while others := asyncio.all_tasks(self._loop) - {asyncio.current_task()}:
+            await self._break()
+            await asyncio.wait(others, timeout=0.1)
+            if self._loop.time() > until:
+                break
         # NB: a transport that was aborted is closed one turn of the loop later.
         await asyncio.sleep(0)
 
@@ -151,10 +157,11 @@ class Boundary:
         try:
             await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # NB: first of all, because a link that ends by itself may be cancelled while it waits.
+            server[1].transport.abort()
             for half in halves:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)
-            server[1].transport.abort()
 
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unit: Any, held: "_Held"

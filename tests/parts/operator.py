@@ -202,7 +202,9 @@ class Backends:
 
     def urls(self) -> dict[str, str]:
         """Model -> the URL of its first target, as published; empty before that."""
-        if self.configmap() is None:
+        found = self.configmap()
+        # NB: a new ConfigMap is there for a moment before what it holds.
+        if found is None or "data" not in found:
             return {}
         return {route.model: route.targets[0].url for route in self.config().routes}
 
