@@ -17,13 +17,12 @@ import kopf
 
 from llm_operator.engine import Engine
 from llm_operator.ports import PortError
-from llm_operator.resource.model import GROUP, PLURAL, VERSION
+from llm_operator.resource.model import FINALIZER, GROUP, PLURAL, VERSION
 from llm_operator.resource.parse import is_paused
 from llm_operator.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
-FINALIZER = f"{GROUP}/cleanup"
 #: Seconds a deletion waits for the row to go; resync takes care of it later.
 ROW_WAIT = 20.0
 #: How long a deletion is held back by a configuration that can't be written.
