@@ -334,15 +334,21 @@ async def test_condition_series_are_the_statuses(assemble: Assemble, backends: B
         await asyncio.to_thread(backends.delete, "a")
         await eventually_async(lambda: backends.ready("bad"), within=10)
         await agree(running, backends)
-        scraped = await running.scrape()
+
+        async def measured() -> dict[str, Any]:
+            # NB: a map lies there a moment before its size is known to be published.
+            scraped = await running.scrape()
+            published = await asyncio.to_thread(backends.configmap)
+            assert published is not None
+            here = ("namespace", backends.namespace)
+            size = len(published["data"]["routing.json"].encode())
+            assert scraped["config_bytes"] == {frozenset({here}): size}
+            short = published["data"]["routing.json.sha256"][:12]
+            assert scraped["config_info"] == {frozenset({here, ("checksum", short)}): 1}
+            return scraped
+
+        scraped = await eventually_async(measured, within=10)
         assert not [labels for labels in scraped["backend_condition"] if ("name", "a") in labels]
-        here = ("namespace", backends.namespace)
-        published = backends.configmap()
-        assert published is not None
-        size = len(published["data"]["routing.json"].encode())
-        assert scraped["config_bytes"] == {frozenset({here}): size}
-        short = published["data"]["routing.json.sha256"][:12]
-        assert scraped["config_info"] == {frozenset({here, ("checksum", short)}): 1}
         assert scraped["reconcile_total"][frozenset({("result", "ok")})] >= 2
         assert scraped["reconcile_duration_seconds_count"][frozenset()] >= 2
         assert scraped["config_publish_total"][frozenset({("result", "written")})] >= 2
