@@ -103,11 +103,14 @@ def _answered(record: Record, live: Live, request: Request) -> None:
     record.measures = measures = measure(
         live.usage, live.timing, pieces=live.pieces, attempt_started=live.asked
     )
-    speed = measures.decode_tokens_per_second
+    standing = live.destination.standing
+    speed, wait = measures.decode_tokens_per_second, measures.first_token_seconds
     if speed is not None:
-        standing = live.destination.standing
         before = standing.tokens_per_second or speed
         standing.tokens_per_second = before + WEIGHT * (speed - before)
+    if wait is not None:
+        before = standing.first_token_seconds or wait
+        standing.first_token_seconds = before + WEIGHT * (wait - before)
 
 
 def _where(record: Record, destination: Destination, request: Request) -> None:

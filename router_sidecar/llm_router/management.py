@@ -133,6 +133,8 @@ def _route(entry: Entry) -> dict[str, Any]:
                 "active": each.destination.standing.active,
                 "loaded": each.destination.standing.loaded,
                 "tokensPerSecond": round(each.destination.standing.tokens_per_second, 2) or None,
+                "firstTokenSeconds": round(each.destination.standing.first_token_seconds, 4)
+                or None,
             }
             for each in select.explain(entry, None, now)
         ],

@@ -109,6 +109,7 @@ class Standing:
         since: Unix seconds of the last change of what a person would call its state.
         why: the last failure, in words.
         tokens_per_second: decode speed, smoothed over recent answers; 0 before.
+        first_token_seconds: from a request to its first token, smoothed likewise; 0 before.
         opened: how often its breaker has opened so far.
         closed: how often it has closed again.
         heard: monotonic nanoseconds of its last token.
@@ -129,6 +130,7 @@ class Standing:
     since: float = 0.0
     why: str = ""
     tokens_per_second: float = 0.0
+    first_token_seconds: float = 0.0
     opened: int = 0
     closed: int = 0
     heard: int = 0

@@ -567,6 +567,7 @@ class TestStatus:
             "conditions": [condition(each) for each in types],
             "summary": {
                 "endpoint": "http://mac-studio.lan:8080",
+                "type": "mlx,ollama",
                 "routers": "2/3",
                 "targets": "1/2",
                 "tokensPerSecond": "33.1",
@@ -673,6 +674,7 @@ class TestKubectl:
             "conditions": [condition("Accepted"), condition("Ready", reason="Ready")],
             "summary": {
                 "endpoint": "http://mac-studio.lan:8080",
+                "type": "mlx,ollama",
                 "routers": "2/3",
                 "targets": "1/2",
                 "tokensPerSecond": "33.1",
@@ -702,11 +704,11 @@ class TestKubectl:
         rows = {row["cells"][0]: row["cells"] for row in table["rows"]}
         age = 7
         full = rows["phi3-mini"]
-        assert full[1:age] == ["phi3:mini", "auto", "True", "2/3", "1/2", "33.1"]
+        assert full[1:age] == ["phi3:mini", "mlx,ollama", "True", "2/3", "1/2", "33.1"]
         assert full[age + 1 :] == ["http://mac-studio.lan:8080", "Ready", "120ms"]
-        assert rows["fresh"][1:3] == ["llama3.2", "mlx"]
+        assert rows["fresh"][1] == "llama3.2"
         # NB: a column without a value is null here and `<none>` in kubectl's table.
-        assert rows["fresh"][3:age] == [None] * 4
+        assert rows["fresh"][2:age] == [None] * 5
 
     @pytest.mark.usefixtures("ready")
     @pytest.mark.parametrize("name", ["llmb", "llm", "llmbackend", "llmbackends.llm.athena.dev"])

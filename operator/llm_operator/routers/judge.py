@@ -5,10 +5,11 @@ nothing else. Nothing here holds what changes from one look to the next while th
 no count of seconds, no number of requests. Data flows `report` -> `judge` -> `status.conditions`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from operator import attrgetter
 
 from llm_contract import Route, Target
 from llm_operator.reasons import Available, Degraded, Programmed, TargetReason, TargetState
@@ -207,20 +208,39 @@ def speed(route: Route, said: Sequence[Said], *, standing: str) -> str:
         said: by each running router.
         standing: the figure that stands; it stays while the new one is about the same.
     """
+    mean = _mean(route, said, attrgetter("speed"))
+    return "" if mean is None else _news(standing, mean, f"{mean:.1f}")
+
+
+def wait(route: Route, said: Sequence[Said], *, standing: str) -> str:
+    """Milliseconds to the first token of the same targets, as `120ms`; "" when unknown.
+
+    Args as of `speed`.
+    """
+    mean = _mean(route, said, attrgetter("wait"))
+    return "" if mean is None else _news(standing, mean * 1000, f"{mean * 1000:.0f}ms")
+
+
+def _mean(
+    route: Route, said: Sequence[Said], figure: Callable[[TargetReport], float | None]
+) -> float | None:
+    """Of the first tier that has the figure, by the targets' weights."""
     tiers: dict[int, list[tuple[float, int]]] = {}
     for place, each in enumerate(route.targets):
         tier = place if each.tier is None else each.tier
         for report in _answering(each.name, route.generation, said):
-            if report.speed and each.weight:
-                tiers.setdefault(tier, []).append((report.speed, each.weight))
+            if (found := figure(report)) and each.weight:
+                tiers.setdefault(tier, []).append((found, each.weight))
     if not tiers:
-        return ""
+        return None
     figures = tiers[min(tiers)]
-    mean = sum(figure * weight for figure, weight in figures) / sum(w for _, w in figures)
-    before = _figure(standing)
-    if before is not None and abs(mean - before) <= NEWS * before:
-        return standing
-    return f"{mean:.1f}"
+    return sum(found * weight for found, weight in figures) / sum(w for _, w in figures)
+
+
+def _news(standing: str, now: float, text: str) -> str:
+    """The text of a figure, or the one that stands while the figure is about the same."""
+    before = _figure(standing.removesuffix("ms"))
+    return standing if before is not None and abs(now - before) <= NEWS * before else text
 
 
 def _answering(name: str, generation: int, said: Sequence[Said]) -> list[TargetReport]:

@@ -29,6 +29,7 @@ class TargetReport:
         failure: what is against it; "" when nothing is.
         since: Unix seconds of the last change of state; None when the router does not know.
         speed: tokens a second of its recent answers; None before the first.
+        wait: seconds to the first token of its recent answers; None likewise.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TargetReport:
     failure: str = ""
     since: float | None = None
     speed: float | None = None
+    wait: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,7 @@ def _targets(listed: Iterable[object]) -> tuple[TargetReport, ...]:
                 failure=_words(target.get("failure") or "", "a target's failure"),
                 since=since,
                 speed=_number(target.get("tokensPerSecond"), "tokensPerSecond", most=1e6),
+                wait=_number(target.get("firstTokenSeconds"), "firstTokenSeconds", most=1e6),
             )
         )
     # NB: a router lists them in the order it would ask them just then, which is partly drawn.

@@ -27,7 +27,7 @@ from llm_operator.resource.model import PAUSED, Resource
 from llm_operator.routers.judge import Finding
 from llm_operator.routers.report import Said
 from llm_operator.status.document import Status, addressed, conditions, summary
-from llm_operator.status.plane import KINDS, Before, Plane, look
+from llm_operator.status.plane import FIGURES, KINDS, Before, Plane, look
 
 #: What a status keeps while its resource is paused, its conditions apart.
 KEPT = ("observedGeneration", "summary", "targets", "configChecksum")
@@ -121,6 +121,8 @@ def describe(resource: Resource, facts: Facts, *, previous: Status | None, now: 
         ],
     }
     shown = dict(plane.summary)
+    if kinds := _kinds(resource, facts.standing):
+        shown["type"] = kinds
     if facts.standing is not None:
         shown["endpoint"] = facts.standing.targets[0].url
         status["targets"] = [dict(target) for target in plane.targets]
@@ -128,6 +130,15 @@ def describe(resource: Resource, facts: Facts, *, previous: Status | None, now: 
     if shown:
         status["summary"] = shown
     return status
+
+
+def _kinds(resource: Resource, standing: Route | None) -> str:
+    """The backendType, or what the targets speak, each once, as `mlx,ollama`."""
+    spec = resource.spec
+    if spec is not None and spec.backend_type is not None:
+        return spec.backend_type.value
+    hosts = spec.hosts if spec is not None else standing.targets if standing else ()
+    return ",".join(dict.fromkeys(host.type.value for host in hosts))
 
 
 def same(standing: Status | None, desired: Status) -> bool:
@@ -149,14 +160,14 @@ def _control(status: Status) -> object:
     """What the operator itself has found out."""
     own = {kind: one for kind, one in conditions(status).items() if kind not in KINDS}
     rest = (status.get("observedGeneration"), status.get("configChecksum"))
-    return own, rest, summary(status).get("endpoint"), addressed(status)
+    columns = [summary(status).get(column) for column in ("endpoint", "type")]
+    return own, rest, columns, addressed(status)
 
 
 def _plane(status: Status) -> object:
     """What the routers have told, but for figures."""
     found = conditions(status)
-    figures = ("tokensPerSecond",)
-    shown = {name: text for name, text in summary(status).items() if name not in figures}
+    shown = {name: text for name, text in summary(status).items() if name not in FIGURES}
     return [found.get(kind) for kind in KINDS], shown, status.get("targets")
 
 

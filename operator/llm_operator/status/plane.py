@@ -27,7 +27,9 @@ from llm_operator.status.document import Entry, Status, address, addressed, summ
 #: The conditions that are about the data plane, in the order of a status.
 KINDS = (Condition.PROGRAMMED, Condition.AVAILABLE, Condition.DEGRADED)
 #: The columns that are.
-COLUMNS = ("routers", "targets", "tokensPerSecond")
+#: Those of them that are figures, and what makes them.
+FIGURES = {"tokensPerSecond": judge.speed, "latency": judge.wait}
+COLUMNS = ("routers", "targets", *FIGURES)
 #: The fields of a target that are.
 STANDS = ("state", "reason", "message", "since")
 
@@ -99,9 +101,10 @@ def look(
         found = {str(entry["name"]): _finding(entry) for entry in entries}
         available, degraded = judge.available(found), judge.degraded(found)
         shown["targets"] = _healthy(found)
-        standing = str(summary(before.status).get("tokensPerSecond", ""))
-        if figure := judge.speed(route, said, standing=standing):
-            shown["tokensPerSecond"] = figure
+        for column, judged in FIGURES.items():
+            standing = str(summary(before.status).get(column, ""))
+            if figure := judged(route, said, standing=standing):
+                shown[column] = figure
     findings = dict(zip(KINDS, (finding, available, degraded), strict=True))
     return Plane(findings=findings, summary=shown, targets=entries)
 

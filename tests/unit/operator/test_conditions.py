@@ -9,7 +9,7 @@ from llm_contract import Route, Target, TargetType, Timeouts
 from llm_operator.plan import Verdict
 from llm_operator.reasons import Accepted, ConfigPublished, DatabaseSynced, ResolvedRefs
 from llm_operator.references.model import Resolution
-from llm_operator.resource.model import BackendType, Identity, Resource, Spec
+from llm_operator.resource.model import BackendType, Host, Identity, Resource, Spec
 from llm_operator.status.conditions import Facts, Status, describe, same
 
 EARLIER, NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:00:05Z", "2026-01-01T00:01:00Z"
@@ -77,7 +77,7 @@ def test_all_is_well() -> None:
     assert status["observedGeneration"] == 2
     assert {one["observedGeneration"] for one in entries(status)} == {2}
     assert {one["lastTransitionTime"] for one in entries(status)} == {NOW}
-    assert status["summary"] == {"endpoint": "http://o:1"}
+    assert status["summary"] == {"endpoint": "http://o:1", "type": "ollama"}
     assert status["targets"] == [
         {"name": "ollama", "type": "ollama", "url": "http://o:1", "model": "phi3:mini"}
     ]
@@ -146,7 +146,8 @@ def test_invalid_without_a_last_route_has_no_targets() -> None:
     facts = replace(PUBLISHED, verdict=INVALID, planned=None, standing=None)
     status = describe(RESOURCE, facts, previous=None, now=NOW)
     assert message(facts, "ConfigPublished") == "This generation is not accepted."
-    assert not {"targets", "summary", "configChecksum"} & status.keys()
+    assert not {"targets", "configChecksum"} & status.keys()
+    assert status["summary"] == {"type": "ollama"}
 
 
 def test_the_loser_of_a_name_is_not_stalled() -> None:
@@ -285,3 +286,15 @@ def test_statuses_are_plain_json() -> None:
     for one in entries(describe(RESOURCE, PUBLISHED, previous=None, now=NOW)):
         assert {type(value) for value in one.values()} <= {str, int}
         assert str(one["message"]).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"), [(("mlx", "ollama", "mlx"), "mlx,ollama"), (("openai",), "openai")]
+)
+def test_the_type_of_the_full_form_is_what_its_targets_speak(
+    types: tuple[str, ...], expected: str
+) -> None:
+    hosts = tuple(Host(name=f"h{place}", type=TargetType(kind)) for place, kind in enumerate(types))
+    spec = replace(RESOURCE.spec, backend_type=None, hosts=hosts)
+    status: Any = describe(replace(RESOURCE, spec=spec), PUBLISHED, previous=None, now=NOW)
+    assert status["summary"]["type"] == expected

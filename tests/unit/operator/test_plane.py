@@ -48,7 +48,7 @@ AWAY = Said(router="b", unreachable="no connection")
 def says(router: str = "a", *, generation: int = 2, **states: str) -> Said:
     states = {"mlx": "Healthy", "ollama": "Healthy"} | states
     targets = tuple(
-        TargetReport(name=name, state=state, since=1_700_000_000.0, speed=30.0)
+        TargetReport(name=name, state=state, since=1_700_000_000.0, speed=30.0, wait=0.12)
         for name, state in states.items()
     )
     return Said(router=router, route=RouteReport(generation=generation, targets=targets))
@@ -83,9 +83,11 @@ def test_all_is_well() -> None:
     assert conditions(told)["Programmed"] == "True/Programmed"
     assert told["summary"] == {
         "endpoint": "http://m:1",
+        "type": "auto",
         "routers": "1/1",
         "targets": "2/2",
         "tokensPerSecond": "30.0",
+        "latency": "120ms",
     }
     assert told["targets"][0] == {
         "name": "mlx",
@@ -112,7 +114,7 @@ def test_nothing_of_it_changes_ready(said: tuple[Said, ...]) -> None:
 def test_before_anybody_asked_nothing_is_said() -> None:
     told: Any = describe(RESOURCE, FACTS, previous=None, now=NOW)
     assert not {"Programmed", "Available", "Degraded"} & conditions(told).keys()
-    assert told["summary"] == {"endpoint": "http://m:1"}
+    assert told["summary"] == {"endpoint": "http://m:1", "type": "auto"}
     assert states(told) == {"mlx": None, "ollama": None}
 
 
@@ -184,7 +186,7 @@ def test_disabled() -> None:
     found = conditions(told)
     assert found["Programmed"] == "True/Programmed"
     assert (found["Available"], found["Degraded"]) == ("False/Disabled", "False/Disabled")
-    assert told["summary"] == {"routers": "1/1"}
+    assert told["summary"] == {"routers": "1/1", "type": "auto"}
     assert "targets" not in told
     behind = status(Said(router="a"), says("b"), of=DISABLED, resource=off)
     assert conditions(behind)["Programmed"] == "False/Pending"
@@ -259,9 +261,10 @@ def test_what_differs(after: Status, expected: Difference) -> None:
     assert difference(status(says()), after) is expected
 
 
-def test_a_figure_differs_least() -> None:
+@pytest.mark.parametrize("column", ["tokensPerSecond", "latency"])
+def test_a_figure_differs_least(column: str) -> None:
     before = status(says())
-    after = {**before, "summary": {**before["summary"], "tokensPerSecond": "99.0"}}
+    after = {**before, "summary": {**before["summary"], column: "99"}}
     assert difference(before, after) is Difference.FIGURE
     assert difference(None, after) is Difference.CONTROL
 

@@ -189,6 +189,24 @@ def fast(router: str = "a", *, state: str = "Healthy", **speeds: float | None) -
     return Said(router=router, route=RouteReport(generation=2, targets=targets))
 
 
+class TestWait:
+    def waits(self, **seconds: float | None) -> Said:
+        targets = tuple(
+            TargetReport(name=name, state="Healthy", wait=wait) for name, wait in seconds.items()
+        )
+        return Said(router="a", route=RouteReport(generation=2, targets=targets))
+
+    def test_is_in_milliseconds_of_the_target_that_is_asked_first(self) -> None:
+        said = [self.waits(mlx=0.1204, ollama=3)]
+        assert judge.wait(route(MLX, OLLAMA), said, standing="") == "120ms"
+
+    def test_stays_while_it_is_about_the_same(self) -> None:
+        said = [self.waits(mlx=0.124)]
+        assert judge.wait(route(MLX), said, standing="120ms") == "120ms"
+        assert judge.wait(route(MLX), said, standing="100ms") == "124ms"
+        assert judge.wait(route(MLX), [self.waits(mlx=None)], standing="120ms") == ""
+
+
 class TestSpeed:
     def test_is_of_the_target_that_is_asked_first(self) -> None:
         assert judge.speed(route(MLX, OLLAMA), [fast(mlx=33.14, ollama=9)], standing="") == "33.1"

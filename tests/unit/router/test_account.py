@@ -134,6 +134,22 @@ async def test_the_speed_of_a_target_is_smoothed(
     assert 20 < speeds[2] < speeds[1] < speeds[0]
 
 
+async def test_the_wait_for_a_first_token_is_smoothed(
+    data_port: DataPort, mlx_simulator: Simulator
+) -> None:
+    target = of_mlx(mlx_simulator)
+    data_port.publish(route(MODEL, target))
+    assert data_port.standing(target).first_token_seconds == 0
+    first = await recorded(data_port)
+    wait = first.measures.first_token_seconds
+    assert wait is not None
+    assert data_port.standing(target).first_token_seconds == pytest.approx(wait)
+    second = (await recorded(data_port)).measures.first_token_seconds
+    assert second is not None
+    between = sorted((wait, second))
+    assert between[0] <= data_port.standing(target).first_token_seconds <= between[1]
+
+
 async def test_each_request_has_one_record(
     data_port: DataPort, ollama_simulator: Simulator
 ) -> None:

@@ -109,6 +109,7 @@ class TestStatus:
                             "active": 0,
                             "loaded": None,
                             "tokensPerSecond": None,
+                            "firstTokenSeconds": None,
                         }
                     ],
                 }
