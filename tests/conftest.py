@@ -27,5 +27,6 @@ pytest_plugins = [
     "parts.postgres",
     "parts.proxy",
     "parts.router",
+    "parts.service",
     "simulators",
 ]

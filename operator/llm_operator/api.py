@@ -7,7 +7,7 @@ nothing; what is asked for stands in `cluster`.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 
-from llm_operator.ports import Gone, PortError, Refused, Unavailable
+from llm_operator.ports import Gone, PortError, Refused, Said, Unavailable
 
 #: Who the API server says is asking.
 AGENT = "llm-backend-operator"
@@ -32,6 +32,9 @@ METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA_EACH = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 #: What kubectl prints; with includeObject=None it holds nothing of the objects but that.
 TABLE = f"{JSON};as=Table;g=meta.k8s.io;v=v1"
+
+#: Reason of a refusal by a namespace that is being deleted.
+TERMINATING = "NamespaceTerminating"
 
 #: Seconds that the API server keeps a watch open; whole ones only.
 WATCH_SECONDS = 300
@@ -91,23 +94,42 @@ class API:
         return await self.request("GET", path, query=query, accept=accept)
 
     async def apply(
-        self, path: str, body: Mapping[str, Any], *, manager: str, confidential: bool = False
-    ) -> None:
-        """Server-side apply, taking the fields in the body from whoever owns them.
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        manager: str,
+        force: bool = True,
+        confidential: bool = False,
+    ) -> dict[str, Any]:
+        """Server-side apply: the object as it is now.
 
-        Raises as `request` does. What is `confidential` no error repeats: an answer may quote it.
+        Raises as `request` does.
+
+        Args:
+            force: take the fields in the body from whoever owns them, where they differ.
+            confidential: no error repeats the body; an answer may quote it.
         """
-        query = {"fieldManager": manager, "force": "true"}
-        await self.request(
+        query = {"fieldManager": manager, "force": str(force).lower()}
+        return await self.request(
             "PATCH", path, query=query, body=body, content=APPLY, confidential=confidential
         )
 
     async def watch(
-        self, path: str, *, query: Mapping[str, str]
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        accept: str = METADATA_EACH,
+        begun: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The events of a watch, metadata alone, bookmarks too, until the API server ends it.
+        """The events of a watch, bookmarks too, until the API server ends it.
 
         Raises as `request` does.
+
+        Args:
+            accept: what there is of an object in each; metadata alone, or JSON for all of it.
+            begun: called once the API server has taken it.
         """
         if self._watching is None:
             self._watching = await self.session(connections=0)
@@ -118,7 +140,7 @@ class API:
             async with session.get(
                 f"{server}{path}",
                 params=asked,
-                headers={"Accept": METADATA_EACH},
+                headers={"Accept": accept},
                 timeout=WATCH_TIMEOUT,
             ) as response:
                 if response.status == 401:
@@ -127,8 +149,14 @@ class API:
                     raise Unavailable(f"WATCH {path}: HTTP 401")
                 if response.status != 200:
                     raise _failure(f"WATCH {path}", response.status, await response.read())
-                async for line in _lines(response.content.iter_any()):
-                    yield json.loads(line)
+                begun()
+                try:
+                    async for line in _lines(response.content.iter_any()):
+                        yield json.loads(line)
+                finally:
+                    # NB: an orderly end of TLS would outlast the session; a watch has no other.
+                    if response.connection is not None and response.connection.transport:
+                        response.connection.transport.abort()
         except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as error:
             # NB: RuntimeError is what a session gives that was closed meanwhile.
             told = str(error) or type(error).__name__
@@ -252,12 +280,31 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 
 def _failure(asked: str, code: int, text: bytes, *, confidential: bool = False) -> PortError:
     """What an answer that is no success means."""
+    said = _said(code, text)
+    message = f"{asked}: HTTP {code}" + ("" if confidential else f": {said.message[:500]}")
+    kept = None if confidential else said
+    if code in (404, 410) or any(reason == TERMINATING for reason, _, _ in said.causes):
+        return Gone(message, said=kept)
+    if code in (408, 409, 429) or code >= 500:
+        return Unavailable(message, said=kept)
+    return Refused(message, said=kept)
+
+
+def _said(code: int, text: bytes) -> Said:
     try:
         answer = json.loads(text)
-        told, causes = str(answer["message"]), (answer.get("details") or {}).get("causes") or []
+        details = answer.get("details") or {}
+        return Said(
+            code=code,
+            reason=str(answer.get("reason") or ""),
+            message=str(answer["message"]),
+            kind=str(details.get("kind") or ""),
+            causes=tuple(_cause(cause) for cause in details.get("causes") or ()),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
-        told, causes = text[:200].decode(errors="replace"), []
-    message = f"{asked}: HTTP {code}" + ("" if confidential else f": {told[:500]}")
-    if code in (404, 410) or any(c.get("reason") == "NamespaceTerminating" for c in causes):
-        return Gone(message)
-    return Unavailable(message) if code in (408, 409, 429) or code >= 500 else Refused(message)
+        return Said(code=code, message=text[:200].decode(errors="replace"))
+
+
+def _cause(given: Mapping[str, Any]) -> tuple[str, str, str]:
+    reason, field, message = (str(given.get(key) or "") for key in ("reason", "field", "message"))
+    return reason, field, message

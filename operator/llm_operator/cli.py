@@ -15,11 +15,14 @@ from importlib.metadata import version
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("llm_operator.standalone.up", "run everything on this machine, without a cluster"),
     "operator": ("llm_operator.run", "run the operator against a cluster"),
+    "admin": ("llm_operator.admin.run", "serve the admin API and its page for a cluster"),
     "migrate": ("llm_operator.migrate", "bring the record's schema up to date"),
+    "import": ("llm_operator.predecessor.command", "turn the predecessor's rows into LLMBackends"),
     "status": ("llm_operator.command.status", "say how LLMBackends stand, and what to do"),
     "validate": ("llm_operator.command.validate", "check manifests offline, for CI and pre-commit"),
     "render": ("llm_operator.command.render", "print the routing.json that manifests give"),
     "explain": ("llm_operator.explain", "say where a request for a model would go, and why"),
+    "compare": ("llm_operator.compare.command", "say how fast each backend of a model was"),
     "uninstall": ("llm_operator.command.uninstall", "let LLMBackends go when the operator is gone"),
     "simulate": ("llm_operator.simulate.server", "run a simulated Ollama or MLX host"),
 }

@@ -11,6 +11,7 @@ core imports neither. Every call ends by itself: an adapter owes a timeout on ea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from llm_operator.publish.outcome import Place, Standing
@@ -23,8 +24,34 @@ from llm_operator.routers.report import Seen
 Status = dict[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What an API server answered that is no success.
+
+    Attributes:
+        code: of HTTP.
+        reason: in one word, as the API server has it; "" when it gave none.
+        kind: what the answer is about, `llmbackends` or `namespaces` say; "" when it does not say.
+        causes: of a refused object, each a reason, the path of a field and a message.
+    """
+
+    code: int
+    reason: str = ""
+    message: str = ""
+    kind: str = ""
+    causes: tuple[tuple[str, str, str], ...] = ()
+
+
 class PortError(Exception):
-    """Any failure of an adapter. The message names what was asked for and what came back."""
+    """Any failure of an adapter. The message names what was asked for and what came back.
+
+    Attributes:
+        said: the answer, where an API server gave one that may be repeated.
+    """
+
+    def __init__(self, message: str, *, said: Said | None = None) -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class Unavailable(PortError):

@@ -5,7 +5,7 @@ is an error with the variable, the value and what would do; the value of a secre
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -285,10 +285,10 @@ class Settings:
         )
 
 
-def table() -> str:
+def table(settings: Sequence[Setting] = TABLE) -> str:
     """The settings as text for --help."""
     rows = []
-    for setting in TABLE:
+    for setting in settings:
         default = {None: "required", "": "unset"}.get(setting.default, setting.default)
         rows.append(f"  {setting.name} ({default})\n      {setting.meaning}")
     return "\n".join(rows)

@@ -7,7 +7,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,85 +14,38 @@ import httpx
 import psycopg
 import pytest
 
-from parts import process
 from parts.eventually import eventually
-from parts.process import Process, free_port
+from parts.up import COMMAND, Up, folder
 
 ROUTED = "x-llm-backend-type"
 AWAY = (httpx.TransportError,)
 
 
-class Up:
-    """One data folder and the runs of `llmb up` on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data = folder / "data"
-        self.log = folder / "up.log"
-        self.port, self.management_port = free_port(), free_port()
-        self.process: Process | None = None
-        self.first = ""
-
-    @property
-    def router(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def example(self) -> Path:
-        return self.data / "resources" / "example.yaml"
-
-    @property
-    def card(self) -> str:
-        return self.log.read_text()
-
-    def start(self) -> None:
-        """Start it and wait for the card."""
-        self.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "llm_operator.cli", "up", "--simulate"]
-        ports = ["--port", str(self.port), "--management-port", str(self.management_port)]
-        self.process = process.start(
-            [*command, "--data", str(self.data), *ports],
-            log=self.log,
-            env={"HOME": str(self.log.parent)},
-        )
-        self.process.ready(lambda: "Ctrl-C ends everything" in self.card, within=60)
-
-    def ask(self) -> httpx.Response:
-        return httpx.post(
-            f"{self.router}/v1/chat/completions",
-            json={"model": "phi3:mini", "messages": [{"role": "user", "content": "Hello"}]},
-            timeout=10,
-        )
-
-    def edit(self, old: str, new: str) -> None:
-        text = self.example.read_text()
-        assert old in text
-        self.example.write_text(text.replace(old, new))
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.end(by=signal.SIGINT)
-
-
 @pytest.fixture(scope="module")
-def running(part_folder: Path) -> Iterator[Up]:
-    """One data folder for this file; starting Postgres anew for each test would take a minute."""
-    folder = part_folder / f"up-{free_port()}"
-    folder.mkdir()
-    one = Up(folder)
-    one.start()
-    one.first = one.example.read_text()
-    yield one
-    one.end()
+def running(part_folder: Path) -> Iterator[tuple[Up, str]]:
+    """One data folder for this file; starting Postgres anew for each test would take a minute. And
+    its example.
+    """
+    with folder(part_folder) as one:
+        one.start()
+        yield one, one.example.read_text()
 
 
 @pytest.fixture
-def up(running: Up) -> Up:
+def up(running: tuple[Up, str]) -> Up:
     """It runs, with its example as it was first written, whatever the test before did."""
-    if running.process is None or not running.process.running:
-        running.start()
-    running.example.write_text(running.first)
-    eventually(lambda: running.ask().headers.get(ROUTED) == "mlx", within=10, retry=AWAY)
-    return running
+    one, example = running
+    if one.process is None or not one.process.running:
+        one.start()
+    one.example.write_text(example)
+    eventually(lambda: one.ask().headers.get(ROUTED) == "mlx", within=10, retry=AWAY)
+    return one
+
+
+def edit(up: Up, old: str, new: str) -> None:
+    text = up.example.read_text()
+    assert old in text
+    up.example.write_text(text.replace(old, new))
 
 
 def closed(port: int) -> bool:
@@ -119,9 +71,9 @@ def test_simulated_hosts_are_called_so(up: Up) -> None:
 
 def test_an_edit_moves_the_model_to_the_other_host_within_two_seconds(up: Up) -> None:
     assert up.ask().headers[ROUTED] == "mlx"
-    up.edit("backendType: auto", "backendType: ollama")
+    edit(up, "backendType: auto", "backendType: ollama")
     eventually(lambda: up.ask().headers[ROUTED] == "ollama", within=2)
-    up.edit("backendType: ollama", "backendType: mlx")
+    edit(up, "backendType: ollama", "backendType: mlx")
     eventually(lambda: up.ask().headers[ROUTED] == "mlx", within=2)
 
 
@@ -188,9 +140,7 @@ def test_ctrl_c_ends_every_process_and_a_second_start_finds_its_data(up: Up) -> 
 
 
 def rows(up: Up) -> list[tuple[object, ...]]:
-    uri = re.search(r"Database\s+(\S+)", up.card)
-    assert uri is not None
-    with psycopg.connect(uri[1]) as connection:
+    with psycopg.connect(up.told("Database")) as connection:
         return connection.execute(
             "SELECT model_name, uid FROM llmb.llm_backends WHERE deleted_at IS NULL"
         ).fetchall()
@@ -207,18 +157,19 @@ def test_kill_9_leaves_nothing_that_blocks_the_next_start(up: Up) -> None:
 
 
 def test_a_second_run_on_the_same_folder_is_refused_with_a_sentence(up: Up) -> None:
-    command = [sys.executable, "-m", "llm_operator.cli", "up", "--data", str(up.data)]
-    ports = ["--port", str(free_port()), "--management-port", str(free_port())]
-    ran = subprocess.run([*command, *ports], capture_output=True, text=True, timeout=30)
+    command = [*COMMAND, "--data", str(up.data), *Up(up.folder).ports]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert ran.returncode == 2
     assert f"another llmb up runs on {up.data}" in ran.stderr
 
 
-def test_a_taken_port_is_a_sentence_that_names_the_flag(up: Up, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "llm_operator.cli", "up", "--data", str(tmp_path / "other")]
+@pytest.mark.parametrize("flag", ["port", "management-port", "admin-port"])
+def test_a_taken_port_is_a_sentence_that_names_the_flag(up: Up, tmp_path: Path, flag: str) -> None:
+    port = getattr(up, flag.replace("-", "_"))
+    command = [*COMMAND, "--data", str(tmp_path / "other"), *Up(tmp_path).ports]
     ran = subprocess.run(
-        [*command, "--port", str(up.port)], capture_output=True, text=True, timeout=30
+        [*command, f"--{flag}", str(port)], capture_output=True, text=True, timeout=30
     )
     assert ran.returncode == 2
-    assert str(up.port) in ran.stderr
-    assert "--port" in ran.stderr
+    assert f"port {port} can't be used" in ran.stderr
+    assert f"by --{flag}\n" in ran.stderr

@@ -11,7 +11,7 @@ from llm_operator.routers.report import Report, Unreachable, parse
 
 NAMES = st.sampled_from(
     "config rejected routes targets checksum uid generation name state failure since reason "
-    "tokensPerSecond".split()
+    "tokensPerSecond firstTokenSeconds".split()
 )
 CHECKSUM = "0" * 64
 

@@ -6,10 +6,8 @@
 `Backends` is what a test does with kubectl's eyes: apply, change, delete, and look at a namespace.
 """
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,9 @@ import psycopg
 import yaml
 
 from llm_contract import CHECKSUM_KEY, CONFIG_KEY, RoutingConfig, checksum, parse
-from parts import process
-from parts.access import Rule, User, expect
+from parts.access import Rule, expect
 from parts.control_plane import ControlPlane
-from parts.process import Process, free_port
+from parts.program import Program
 
 RBAC = Path(__file__).resolve().parents[2] / "manifests" / "base" / "rbac.yaml"
 CONFIG_MAP = "llm-router-config"
@@ -44,22 +41,10 @@ def _shipped(kind: str) -> Sequence[Rule]:
 
 
 @dataclass(slots=True)
-class Operator:
-    """One operator. `user` is made with the shipped rights unless one is given.
+class Operator(Program):
+    """One operator. `user` is made with the shipped rights unless one is given."""
 
-    Attributes:
-        server: another way to the API server, a proxy's URL say.
-        settings: more environment variables, or others than those of the tests.
-    """
-
-    control_plane: ControlPlane
-    folder: Path
-    database: str
-    user: User | None = None
-    server: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
-    _process: Process | None = None
+    NAME = "operator"
 
     def start(self, *, ready: bool = True, within: float = 30) -> None:
         """Start it, and with `ready` wait until its first resync is done."""
@@ -68,48 +53,8 @@ class Operator:
             if lease := self.settings.get("LLMB_LEASE"):
                 place, _, _ = lease.partition("/")
                 self.control_plane.allow(self.user, lease_rules(), namespace=place)
-        kubeconfig = self.control_plane.write_kubeconfig(token=self.user.token, server=self.server)
-        self._process = process.start(
-            [sys.executable, "-m", "llm_operator.cli", "operator"],
-            log=self.folder / "operator.log",
-            env={
-                "KUBECONFIG": str(kubeconfig),
-                "LLMB_DATABASE_URL": self.database,
-                "LLMB_HEALTH_HOST": "127.0.0.1",
-                "LLMB_HEALTH_PORT": str(self.port),
-                **self.settings,
-            },
-        )
-        if ready:
-            self._process.ready(self.ready, within=within, retry=(httpx.TransportError,))
-
-    @property
-    def process(self) -> Process:
-        assert self._process is not None, "the operator was never started"
-        return self._process
-
-    def ready(self) -> bool:
-        """What /readyz says."""
-        return self.ask("readyz").is_success
-
-    def ask(self, path: str) -> httpx.Response:
-        """One request to the health address."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/{path}", trust_env=False, timeout=5)
-
-    def end(self, *, within: float = 15) -> int:
-        """SIGTERM. Returns the exit code."""
-        return self.process.end(within=within)
-
-    def kill(self) -> None:
-        """SIGKILL, if it runs."""
-        if self._process is not None:
-            self._process.kill()
-
-    def logged(self, event: str) -> list[dict[str, Any]]:
-        """The log lines with this event so far."""
-        lines = (self.folder / "operator.log").read_text().splitlines()
-        found = (json.loads(line) for line in lines if line.startswith("{"))
-        return [line for line in found if line["event"] == event]
+        health = {"LLMB_HEALTH_HOST": "127.0.0.1", "LLMB_HEALTH_PORT": str(self.port)}
+        self.run(self.user, health, ready=ready, within=within)
 
 
 @dataclass(slots=True)

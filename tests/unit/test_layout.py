@@ -70,6 +70,9 @@ def test_no_lock_names_a_registry() -> None:
         ["llmb", "migrate"],
         ["llmb", "simulate"],
         ["llmb", "explain"],
+        ["llmb", "admin"],
+        ["llmb", "compare"],
+        ["llmb", "import"],
         ["llm-router"],
     ],
 )

@@ -7,6 +7,7 @@ never the other way round.
 
 from datetime import date, datetime
 
+from llm_operator.record.fresh import OPEN
 from llm_operator.record.partitions import start
 from llm_operator.record.pool import Connection
 
@@ -30,18 +31,10 @@ SUMS = {
     "decode_tokens_per_second": "coalesce(sum(decode_tokens_per_second), 0)",
 }
 
-_UNTIL = "coalesce((SELECT until FROM llmb.llm_usage_rolled_up), to_timestamp(0))"
-
-# A record is stored up to a transaction's length after its received_at, so five minutes are looked
-# at twice.
 _DUE = f"""
     SELECT now(), ARRAY (
-        SELECT DISTINCT date_trunc('hour', at, 'UTC') FROM llmb.llm_usage
-        WHERE at >= %s AND at < date_trunc('hour', now(), 'UTC') AND (
-            at >= (SELECT date_trunc('hour', {_UNTIL}, 'UTC'))
-            OR received_at >= (SELECT {_UNTIL} - interval '5 minutes')
-        )
-        ORDER BY 1
+        SELECT hour FROM ({OPEN}) AS opened
+        WHERE hour >= %s AND hour < date_trunc('hour', now(), 'UTC') ORDER BY hour
     )
 """
 

@@ -31,6 +31,12 @@ API_VERSION = f"{GROUP}/{VERSION}"
 FINALIZER = f"{GROUP}/cleanup"
 #: The annotation that, when it is "true", keeps a resource as it is published.
 PAUSED = f"{GROUP}/paused"
+#: Annotations of the admin API: who asked it for the last change, and who for the resource.
+CHANGED_BY, CREATED_BY = f"{GROUP}/changed-by", f"{GROUP}/created-by"
+#: What the names of `llmb import`'s annotations begin with; the column follows, its `_` as `-`.
+IMPORTED = f"{GROUP}/imported-"
+#: The field manager under which it writes.
+ADMIN = "llm-backend-admin"
 
 
 class BackendType(StrEnum):
@@ -186,7 +192,8 @@ class Resource:
         deleting: it has a deletionTimestamp, so it is out of the plan.
         status: the status as it stands, so that an equal one is not written again.
         paused: what is published and recorded of it stays as it is, whatever the spec says.
-        changed_by: the field manager that changed the spec last; "" when unknown.
+        changed_by: the field manager that changed the spec last, the person before it where the
+            admin API was asked, as `alice (llm-backend-admin)`; "" when unknown.
         changed_at: when that was, RFC 3339; "" when unknown.
     """
 

@@ -13,7 +13,16 @@ from typing import Any
 from llm_operator.resource.build import spec
 from llm_operator.resource.check import Finding, check, show, unknown
 from llm_operator.resource.fields import SPEC
-from llm_operator.resource.model import API_VERSION, KIND, PAUSED, Identity, Problem, Resource
+from llm_operator.resource.model import (
+    ADMIN,
+    API_VERSION,
+    CHANGED_BY,
+    KIND,
+    PAUSED,
+    Identity,
+    Problem,
+    Resource,
+)
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -99,6 +108,9 @@ def _changed(metadata: Mapping[str, Any]) -> tuple[str, str]:
     ]
     # NB: times are whole seconds, and of two in one second nothing says which was the later.
     at, by = max(reversed(changes), key=lambda change: change[0], default=("", ""))
+    annotations = metadata.get("annotations")
+    if by == ADMIN and isinstance(annotations, Mapping) and (person := annotations.get(CHANGED_BY)):
+        by = f"{person} ({ADMIN})"
     return by, at
 
 

@@ -3,11 +3,13 @@
 Words only: it decides nothing.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from llm_operator.ports import Status, StatusWriter
 from llm_operator.reasons import Condition
@@ -20,21 +22,27 @@ LLM Backend is up.
 
   Router      {router}    OpenAI, Ollama and unified API
   Probes      {management}    /readyz /status /metrics
+  Admin       {admin}    page and API; the token: cat {token}
   Resources   {resources}    one YAML file each; an edit is live within 2 s
   Ollama      {ollama}
   MLX         {mlx}
   Database    {database}
   Logs        {logs}
 
+{next}
+Ctrl-C ends everything; the data stay in {data}.
+
+"""
+
+ASK = """\
 Ask something; x-llm-backend-type says who answered:
 
   curl -i {router}/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-Then change backendType in {example} and ask again.
-Ctrl-C ends everything; the data stay in {data}.
+Then change backendType in {file} and ask again."""
 
-"""
+MAKE = "There is no resource yet: make one on the page, or write a file into {resources}."
 
 EXAMPLE = """\
 # Where one model is served. Edit and save: the router follows within 2 seconds.
@@ -62,28 +70,60 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class At:
+    """The URLs of what listens on this machine."""
+
+    router: str
+    management: str
+    admin: str
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Self:
+        """By the flags of `llmb up`."""
+        url = "http://127.0.0.1:{}".format
+        return cls(
+            router=url(arguments.port),
+            management=url(arguments.management_port),
+            admin=url(arguments.admin_port),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A resource to begin with."""
+
+    file: Path
+    model: str
+
+
 def show(
+    at: At,
     *,
-    router: str,
-    management: str,
     data: Path,
     hosts: Mapping[Kind, Host],
-    example: Path,
-    model: str,
+    example: Example | None,
     database: str,
+    token: Path,
 ) -> None:
     """The card: where everything is, and one command that works."""
+    resources = data / "resources"
+    if example is None:
+        begin = MAKE.format(resources=resources)
+    else:
+        begin = ASK.format(router=at.router, model=example.model, file=example.file)
     say(
         CARD.format(
-            router=router,
-            management=management,
-            resources=data / "resources",
+            router=at.router,
+            management=at.management,
+            admin=at.admin,
+            token=token,
+            resources=resources,
             ollama=hosts[Kind.OLLAMA],
             mlx=hosts[Kind.MLX],
             database=database,
             logs=data / "logs",
-            model=model,
-            example=example,
+            next=begin,
             data=data,
         )
     )

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,20 @@ log = logging.getLogger(__name__)
 
 #: Seconds until a router that ended is started again.
 AGAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Where a router sends its usage records.
+
+    Attributes:
+        token_file: with the bearer token for it.
+        spool: folder of those that were not delivered yet.
+    """
+
+    url: str
+    token_file: Path
+    spool: Path
 
 
 class Router:
@@ -28,6 +43,7 @@ class Router:
         credentials: Path,
         port: int,
         management_port: int,
+        usage: Usage,
         log_file: Path,
     ) -> None:
         self._settings = {
@@ -36,6 +52,9 @@ class Router:
             "LLM_ROUTER_PORT": str(port),
             "LLM_ROUTER_MANAGEMENT_HOST": "127.0.0.1",
             "LLM_ROUTER_MANAGEMENT_PORT": str(management_port),
+            "LLM_ROUTER_USAGE_URL": usage.url,
+            "LLM_ROUTER_USAGE_TOKEN_FILE": str(usage.token_file),
+            "LLM_ROUTER_USAGE_SPOOL": str(usage.spool),
             "LLM_ROUTER_DRAIN_SECONDS": "2",
             "LLM_ROUTER_LIFELINE": "true",
         }

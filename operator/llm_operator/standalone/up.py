@@ -4,6 +4,7 @@
                           │├----> embedded Postgres   ││
                           │└<----- what it runs ------┘│
     credentials folder ---┴----------------------------┘
+    admin API, page -> resources folder; router -> usage -> admin API -> embedded Postgres
 
 Everything lies below one data folder; a lock keeps a second run away from it. Hosts are the real
 ones where they answer, else simulated and called so.
@@ -21,6 +22,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from llm_contract import RoutingConfig, checksum, dump
 from llm_operator import logs, migrate
 from llm_operator.engine import Engine
 from llm_operator.namespace import Ports
@@ -31,15 +33,16 @@ from llm_operator.record import Record
 from llm_operator.resync import Resync
 from llm_operator.routers.observer import Observer
 from llm_operator.simulate.behaviour import Kind
-from llm_operator.standalone import card, credentials, files, hosts
+from llm_operator.standalone import admin, card, credentials, files, hosts
+from llm_operator.standalone.card import At
 from llm_operator.standalone.database import Embedded
-from llm_operator.standalone.router import Router
+from llm_operator.standalone.router import Router, Usage
 from llm_operator.standalone.routers import Known
 
 log = logging.getLogger(__name__)
 
 EPILOG = """example:
-  llmb up                           data in ./llmb-data, router on port 11440
+  llmb up                           data in ./llmb-data, router on port 11440, admin on 8090
   llmb up --data /srv/llmb --port 12000
   llmb up --simulate                simulated hosts even where real ones answer
 """
@@ -65,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--management-port", type=int, default=11441, help="the router's probes and metrics"
     )
+    parser.add_argument("--admin-port", type=int, default=8090, help="the admin API and page")
     parser.add_argument("--simulate", action="store_true", help="do not use real hosts")
 
 
@@ -77,8 +81,9 @@ async def run(arguments: argparse.Namespace) -> int:
     try:
         free(arguments.port, flag="port")
         free(arguments.management_port, flag="management-port")
+        free(arguments.admin_port, flag="admin-port")
         data = arguments.data
-        for name in ("resources", "config", "status", "logs"):
+        for name in ("config", "status", "logs"):
             (data / name).mkdir(parents=True, exist_ok=True)
         (data / "credentials").mkdir(mode=0o700, exist_ok=True)
         with locked(data), (data / "logs" / "operator.log").open("a") as log_file:
@@ -88,7 +93,7 @@ async def run(arguments: argparse.Namespace) -> int:
                 await stop.wait()
                 card.say("\nEnding ...")
         card.say("Ended.")
-    except UpError as error:
+    except (UpError, admin.NotServed) as error:
         sys.stderr.write(f"llmb up: {error}\n")
         return 2
     except (RuntimeError, migrate.MigrationError) as error:
@@ -131,73 +136,110 @@ def locked(data: Path) -> Iterator[None]:
 async def _up(arguments: argparse.Namespace, stack: AsyncExitStack) -> None:
     """Start every part in the order of the flow; the stack ends them in reverse."""
     data: Path = arguments.data
-    card.say(f"Starting Postgres in {data / 'postgres'} ...")
-    database = Embedded(data / "postgres")
-    dsn = await asyncio.to_thread(database.start)
-    stack.push_async_callback(asyncio.to_thread, database.stop)
-    await migrate.migrate(dsn, say=card.say)
-    card.say("Looking for hosts ...")
-    models = await asyncio.to_thread(_models, data / "resources")
-    found = await hosts.find(simulate=arguments.simulate, models=models)
-    for host in found.values():
-        if host.simulated is not None:
-            stack.push_async_callback(host.simulated.close)
-    example, model = _example(data / "resources", found)
-    record = await stack.enter_async_context(Record(dsn, application_name="llmb-up"))
-    addresses = Addresses(ollama=found[Kind.OLLAMA].url, mlx=found[Kind.MLX].url)
-    management = f"http://127.0.0.1:{arguments.management_port}"
-    observer = Observer(Known(management), every=ASK_SECONDS, nudge=False)
-    engine, resync = _engine(data, record, addresses, observer)
-    stack.push_async_callback(engine.close)
-    try:
-        await engine.reconcile(files.NAMESPACE)
-    except PortError as error:
-        raise UpError(str(error)) from None
-    _task(stack, resync.run())
-    _task(stack, record.run())
-    _task(stack, files.watch(lambda: files.look(data / "resources"), lambda: _again(engine)))
-    card.say("Starting the router ...")
-    router = Router(
-        data / "config" / files.NAMESPACE,
-        credentials=data / "credentials",
-        port=arguments.port,
-        management_port=arguments.management_port,
-        log_file=data / "logs" / "router.log",
+    at = At.of(arguments)
+    dsn = await _database(data, stack)
+    found = await _hosts(arguments, stack)
+    example = _example(data / "resources", found)
+    source = files.FolderSource(
+        data / "resources", ledger=data / "identities.json", statuses=data / "status"
     )
+    record = await stack.enter_async_context(Record(dsn, application_name="llmb-up"))
+    observer = Observer(Known(at.management), every=ASK_SECONDS, nudge=False)
+    addresses = Addresses(ollama=found[Kind.OLLAMA].url, mlx=found[Kind.MLX].url)
+    engine = await _operate(data, stack, addresses, source=source, record=record, routers=observer)
+    # NB: it ends after the router, which sends its last usage as it ends.
+    beside = await stack.enter_async_context(AsyncExitStack())
+    token = data / admin.TOKEN
+    usage = Usage(url=at.admin + admin.USAGE, token_file=token, spool=data / "usage")
+    router = _router(arguments, usage)
     _task(stack, router.run())
+    preparing = asyncio.create_task(admin.prepare(data))
     if not await router.ready(within=15):
         raise UpError(f"the router did not become ready; see {data / 'logs' / 'router.log'}")
     # NB: not before, or every resource would have an unreachable router for its first seconds.
     _task(stack, observer.run())
     look = partial(credentials.look, data / "credentials")
     _task(stack, files.watch(look, lambda: _again(engine, router)))
-    card.show(
-        router=f"http://127.0.0.1:{arguments.port}",
-        management=management,
-        data=data,
-        hosts=found,
-        example=example,
-        model=model,
-        database=dsn,
+    await preparing
+    served = admin.serving(
+        data,
+        port=arguments.admin_port,
+        source=source,
+        dsn=dsn,
+        router=at.router,
+        management=at.management,
     )
+    await beside.enter_async_context(served)
+    card.show(at, data=data, hosts=found, example=example, database=dsn, token=token)
 
 
-def _engine(
-    data: Path, record: Record, addresses: Addresses, observer: Observer
-) -> tuple[Engine, Resync]:
-    statuses = data / "status"
+async def _database(data: Path, stack: AsyncExitStack) -> str:
+    """The URL of the embedded Postgres, once it has the schema."""
+    card.say(f"Starting Postgres in {data / 'postgres'} ...")
+    database = Embedded(data / "postgres")
+    dsn = await asyncio.to_thread(database.start)
+    stack.push_async_callback(asyncio.to_thread, database.stop)
+    await migrate.migrate(dsn, say=card.say)
+    return dsn
+
+
+async def _hosts(arguments: argparse.Namespace, stack: AsyncExitStack) -> dict[Kind, hosts.Host]:
+    """A host of each kind, real or simulated."""
+    card.say("Looking for hosts ...")
+    models = await asyncio.to_thread(_models, arguments.data / "resources")
+    found = await hosts.find(simulate=arguments.simulate, models=models)
+    for host in found.values():
+        if host.simulated is not None:
+            stack.push_async_callback(host.simulated.close)
+    return found
+
+
+async def _operate(
+    data: Path,
+    stack: AsyncExitStack,
+    addresses: Addresses,
+    *,
+    source: files.FolderSource,
+    record: Record,
+    routers: Observer,
+) -> Engine:
+    """The operator's core at work on the folder, once it has published."""
+    sink = FolderSink(data / "config")
     ports = Ports(
-        source=files.FolderSource(
-            data / "resources", ledger=data / "identities.json", statuses=statuses
-        ),
-        sink=FolderSink(data / "config"),
+        source=source,
+        sink=sink,
         recorder=record,
-        writer=card.Announced(files.FolderStatus(statuses)),
+        writer=card.Announced(files.FolderStatus(data / "status")),
         finder=credentials.FolderFinder(data / "credentials"),
-        routers=observer,
+        routers=routers,
     )
     engine = Engine(ports, addresses=addresses)
-    return engine, Resync(engine, ports, every=RESYNC_SECONDS)
+    stack.push_async_callback(engine.close)
+    try:
+        await engine.reconcile(files.NAMESPACE)
+        if await sink.current(files.NAMESPACE) is None:
+            # NB: without any resource nothing was published, and the router waits for something.
+            raw = dump(RoutingConfig())
+            await sink.publish(files.NAMESPACE, raw=raw, checksum=checksum(raw))
+    except PortError as error:
+        raise UpError(str(error)) from None
+    _task(stack, Resync(engine, ports, every=RESYNC_SECONDS).run())
+    _task(stack, record.run())
+    _task(stack, files.watch(lambda: files.look(data / "resources"), lambda: _again(engine)))
+    return engine
+
+
+def _router(arguments: argparse.Namespace, usage: Usage) -> Router:
+    card.say("Starting the router ...")
+    data: Path = arguments.data
+    return Router(
+        data / "config" / files.NAMESPACE,
+        credentials=data / "credentials",
+        port=arguments.port,
+        management_port=arguments.management_port,
+        usage=usage,
+        log_file=data / "logs" / "router.log",
+    )
 
 
 def _models(resources: Path) -> tuple[str, ...]:
@@ -208,17 +250,23 @@ def _models(resources: Path) -> tuple[str, ...]:
     return (EXAMPLE_MODEL, *sorted(named - {EXAMPLE_MODEL}))
 
 
-def _example(resources: Path, found: dict[Kind, hosts.Host]) -> tuple[Path, str]:
-    """The file the card speaks of and its model; written at the first start only."""
-    present = files.read(resources).manifests
-    for file, manifest in present.values():
-        return resources / file, str(manifest.get("spec", {}).get("modelName", "MODEL"))
+def _example(resources: Path, found: dict[Kind, hosts.Host]) -> card.Example | None:
+    """The resource the card speaks of: one that is there, or the one that is made with the folder.
+    None in a folder that was emptied.
+    """
+    first = not resources.exists()
+    resources.mkdir(parents=True, exist_ok=True)
+    for file, manifest in files.read(resources).manifests.values():
+        model = manifest.get("spec", {}).get("modelName", "MODEL")
+        return card.Example(file=resources / file, model=str(model))
+    if not first:
+        return None
     models = found[Kind.OLLAMA].models
-    model = models[0] if models else EXAMPLE_MODEL
-    path = resources / "example.yaml"
-    if not path.exists():
-        files.replace_file(path, card.EXAMPLE.format(name="example", model=model).encode())
-    return path, model
+    made = card.Example(
+        file=resources / "example.yaml", model=models[0] if models else EXAMPLE_MODEL
+    )
+    files.replace_file(made.file, card.EXAMPLE.format(name="example", model=made.model).encode())
+    return made
 
 
 async def _again(engine: Engine, router: Router | None = None) -> None:

@@ -454,3 +454,19 @@ class TestChanged:
         resource = parse(manifest())
         assert (resource.changed_by, resource.changed_at) == ("", "")
         assert self.changed("x", {}, {"fieldsV1": []}, self.entry("", None)) == ("", "")
+
+
+def test_who_asked_the_admin_api_is_named_before_it() -> None:
+    entry = {
+        "manager": "llm-backend-admin",
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsV1": {"f:spec": {}},
+    }
+    given = manifest()
+    given["metadata"] |= {
+        "annotations": {"llm.athena.dev/changed-by": "alice"},
+        "managedFields": [entry],
+    }
+    assert parse(given).changed_by == "alice (llm-backend-admin)"
+    entry["manager"] = "kubectl"
+    assert parse(given).changed_by == "kubectl"
