@@ -12,7 +12,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help up test check format control-plane ollama bench faults scale soak lock clean
+.PHONY: help up test check format control-plane ollama bench faults scale soak pictures lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ scale: .venv/.dev control-plane ## A thousand and two thousand resources: time, 
 
 soak: .venv/.dev ## Chaos, swaps under load and a million requests against one router (half an hour)
 	@LLMB_SOAK=1 $(BIN)/pytest tests/soak --timeout 2400 $(PYTEST)
+
+pictures: .venv/.dev ## Take the pictures of docs/page.md anew (half a minute; needs Chromium)
+	@PYTHONPATH=tests $(BIN)/python -m browser.pictures docs/images
 
 lock: .venv/.dev ## Pin every dependency again, with hashes and without a registry's address
 	@$(LOCK) --extra standalone -o locks/standalone.txt

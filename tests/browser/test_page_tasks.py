@@ -315,9 +315,10 @@ async def test_an_open_router_follows_a_change_and_stays_open(
     await desk.go("/routers")
     await desk.page.locator("summary").click()
     row = desk.page.get_by_role("row").filter(has_text=backend["model_name"])
-    await expect(row).to_contain_text("mlx: Healthy")
+    # NB: a host is probed every 15 s, and routers are asked every few.
+    await expect(row).to_contain_text("mlx: Healthy", timeout=60_000)
     await api.put(f"/{backend['uid']}", json={"priority": 3})
-    await expect(row.get_by_role("cell").nth(1)).to_have_text("2")
+    await expect(row.get_by_role("cell").nth(1)).to_have_text("2", timeout=60_000)
 
 
 @every_way

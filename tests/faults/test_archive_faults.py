@@ -17,7 +17,7 @@ from llm_operator.admin.archive import Archive
 from llm_operator.admin.errors import Away
 from parts.eventually import eventually_async
 from parts.postgres import Postgres
-from parts.proxy import Address, Proxy
+from parts.proxy import Proxy
 
 NOW = datetime.now(UTC)
 SPAN: dict[str, Any] = {
@@ -69,17 +69,6 @@ async def recovered(archive: Archive, call: Call) -> Any:
 
     (answer,) = await eventually_async(served, within=30, every=0.2, retry=(Away,))
     return answer
-
-
-@pytest.fixture
-async def migrated(database: str) -> str:
-    await migrate.migrate(database, say=lambda _: None)
-    return database
-
-
-@pytest.fixture
-def proxy(make_proxy: Callable[[Address], Proxy], postgres: Postgres) -> Proxy:
-    return make_proxy(postgres.socket)
 
 
 @pytest.fixture

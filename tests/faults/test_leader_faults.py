@@ -13,7 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from llm_operator import migrate
 from llm_operator.handlers import WORKER
 from llm_operator.record import Record
 from parts.control_plane import ControlPlane
@@ -30,12 +29,6 @@ EPOCH = "llm.athena.dev/epoch"
 WRITES = ("create", "update", "patch", "delete")
 
 MakeOperator = Callable[..., Operator]
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    asyncio.run(migrate.migrate(database, say=lambda _: None))
-    return database
 
 
 @pytest.fixture

@@ -33,12 +33,6 @@ MakeOperator = Callable[..., Operator]
 
 
 @pytest.fixture
-def migrated(database: str) -> str:
-    apply_schema(database)
-    return database
-
-
-@pytest.fixture
 def own_database(private_postgres: Postgres) -> str:
     """A migrated database on a Postgres that this test may stop."""
     uri = private_postgres.uri_of(private_postgres.create_database())

@@ -15,7 +15,7 @@ from llm_operator.record import Record, upkeep
 from llm_operator.resource.model import BackendType, Identity, Resource, Spec
 from parts.eventually import eventually_async
 from parts.postgres import Postgres
-from parts.proxy import Address, Proxy
+from parts.proxy import Proxy
 
 SYNCED = DatabaseSynced.SYNCED
 UNAVAILABLE = DatabaseSynced.DATABASE_UNAVAILABLE
@@ -55,17 +55,6 @@ async def locked(uri: str) -> AsyncIterator[None]:
     async with await AsyncConnection.connect(uri) as other:
         await other.execute("SELECT * FROM llmb.llm_backends FOR UPDATE")
         yield
-
-
-@pytest.fixture
-async def migrated(database: str) -> str:
-    await migrate.migrate(database, say=lambda _: None)
-    return database
-
-
-@pytest.fixture
-def proxy(make_proxy: Callable[[Address], Proxy], postgres: Postgres) -> Proxy:
-    return make_proxy(postgres.socket)
 
 
 @pytest.fixture

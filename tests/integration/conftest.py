@@ -1,24 +1,20 @@
-"""What the tests of the running operator share: a migrated database, and operators on it."""
+"""What tests on a migrated database share: operators on it, a record, and a look beside them."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 
-from llm_operator import migrate
+from llm_operator.record import Record
+from llm_operator.record.pool import Connection
 from parts.control_plane import ControlPlane
 from parts.operator import Operator
+from parts.rows import Query, querying
 
 #: No resync in a test's time.
 SELDOM = {"LLMB_RESYNC_SECONDS": "3600"}
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    asyncio.run(migrate.migrate(database, say=lambda _: None))
-    return database
 
 
 @pytest.fixture
@@ -38,3 +34,22 @@ def make_operator(
     yield make
     for operator in made:
         operator.kill()
+
+
+@pytest.fixture
+async def record(migrated: str) -> AsyncIterator[Record]:
+    async with Record(migrated) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def query(migrated: str) -> AsyncIterator[Query]:
+    """Run one statement beside the record."""
+    async with querying(migrated) as run:
+        yield run
+
+
+@pytest.fixture
+async def connection(migrated: str) -> AsyncIterator[Connection]:
+    async with await AsyncConnection.connect(migrated, autocommit=True) as opened:
+        yield opened

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,7 @@ from llm_operator.reasons import DatabaseSynced
 from llm_operator.record import Record
 from llm_operator.resource.model import Problem, Resource
 from parts.eventually import eventually_async
-from parts.rows import Query, Rows, querying, resource
+from parts.rows import Query, Rows, resource
 
 SYNCED = DatabaseSynced.SYNCED
 PENDING = DatabaseSynced.PENDING
@@ -27,25 +26,6 @@ def broken(name: str = "phi", *, generation: int = 2) -> Resource:
         spec=None,
         problems=(Problem(path="spec.modelName", message="is empty"),),
     )
-
-
-@pytest.fixture
-async def migrated(database: str) -> str:
-    await migrate.migrate(database, say=lambda _: None)
-    return database
-
-
-@pytest.fixture
-async def record(migrated: str) -> AsyncIterator[Record]:
-    async with Record(migrated) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def query(migrated: str) -> AsyncIterator[Query]:
-    """Run one statement beside the record."""
-    async with querying(migrated) as run:
-        yield run
 
 
 async def live(query: Query) -> dict[str, int]:

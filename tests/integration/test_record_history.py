@@ -1,6 +1,5 @@
 """The history of resources on a real Postgres: each generation once, who changed it, and when."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,25 +8,13 @@ import pytest
 from llm_operator.reasons import DatabaseSynced
 from llm_operator.record import Record
 from llm_operator.resource.model import Resource
-from parts.rows import Query, Rows, querying, resource
+from parts.rows import Query, Rows, resource
 
 SYNCED, PENDING = DatabaseSynced.SYNCED, DatabaseSynced.PENDING
 
 
 def by(who: str, given: Resource, when: str = "2026-01-02T03:04:05Z") -> Resource:
     return replace(given, changed_by=who, changed_at=when)
-
-
-@pytest.fixture
-async def query(migrated: str) -> AsyncIterator[Query]:
-    async with querying(migrated) as run:
-        yield run
-
-
-@pytest.fixture
-async def record(migrated: str) -> AsyncIterator[Record]:
-    async with Record(migrated) as opened:
-        yield opened
 
 
 async def entries(query: Query) -> Rows:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 from psycopg import AsyncConnection
@@ -12,23 +11,11 @@ from llm_operator.reasons import DatabaseSynced
 from llm_operator.record import Record, leadership
 from llm_operator.record.upkeep import Upkeep
 from parts.eventually import eventually_async
-from parts.rows import Query, querying, resource
+from parts.rows import Query, resource
 
 SYNCED, PENDING = DatabaseSynced.SYNCED, DatabaseSynced.PENDING
 
 pytestmark = pytest.mark.check(29)
-
-
-@pytest.fixture
-async def query(migrated: str) -> AsyncIterator[Query]:
-    async with querying(migrated) as run:
-        yield run
-
-
-@pytest.fixture
-async def record(migrated: str) -> AsyncIterator[Record]:
-    async with Record(migrated) as opened:
-        yield opened
 
 
 async def everything(query: Query) -> list[object]:

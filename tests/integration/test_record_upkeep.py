@@ -16,7 +16,7 @@ from llm_operator.record.database import Database
 from llm_operator.record.pool import Connection
 from llm_operator.record.upkeep import Upkeep
 from parts.eventually import eventually_async
-from parts.rows import Query, Rows, querying, resource
+from parts.rows import Query, Rows, resource
 
 #: NB: taken once, so that a test that runs over an hour's end means one hour.
 NOW = datetime.now(UTC)
@@ -30,18 +30,6 @@ async def always(_: Connection) -> bool:
 def told(request_id: str, at: datetime, **given: Any) -> dict[str, Any]:
     record = {"request_id": request_id, "at": at.timestamp(), "model": "phi3:mini"}
     return record | {"outcome": "ok", "total_seconds": 0.5} | given
-
-
-@pytest.fixture
-async def query(migrated: str) -> AsyncIterator[Query]:
-    async with querying(migrated) as run:
-        yield run
-
-
-@pytest.fixture
-async def connection(migrated: str) -> AsyncIterator[Connection]:
-    async with await AsyncConnection.connect(migrated, autocommit=True) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from llm_operator.record.pool import Connection
 from llm_router.trace import Trace
 from llm_router.usage.record import Caller, Failure, Measures, Outcome, Record, to_json
 from parts.eventually import eventually_async
-from parts.rows import Query, Rows, querying
+from parts.rows import Query, Rows
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -25,18 +24,6 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 def told(request_id: str = "r-1", **given: Any) -> dict[str, Any]:
     record = {"request_id": request_id, "at": NOON.timestamp(), "model": "phi3:mini"}
     return record | {"outcome": "ok", "total_seconds": 0.5} | given
-
-
-@pytest.fixture
-async def query(migrated: str) -> AsyncIterator[Query]:
-    async with querying(migrated) as run:
-        yield run
-
-
-@pytest.fixture
-async def connection(migrated: str) -> AsyncIterator[Connection]:
-    async with await AsyncConnection.connect(migrated, autocommit=True) as opened:
-        yield opened
 
 
 async def stored(query: Query) -> list[str]:

@@ -6,6 +6,7 @@ again. Nothing is kept: fsync is off. One server a run, one database a test; a t
 server asks for `private_postgres`.
 """
 
+import asyncio
 import contextlib
 import signal
 import uuid
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from llm_operator import migrate
 from parts import process
 from parts.absent import absent
 from parts.eventually import eventually
@@ -174,6 +176,13 @@ def database(postgres: Postgres) -> Iterator[str]:
     name = postgres.create_database()
     yield postgres.uri_of(name)
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def migrated(database: str) -> str:
+    """The same with the tables of this release."""
+    asyncio.run(migrate.migrate(database, say=lambda _: None))
+    return database
 
 
 @pytest.fixture

@@ -294,7 +294,10 @@ def _routers(count: int) -> str:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
+    # NB: a URL or a name that it begins with stays as it is written.
+    plain = words.partition(" ")[0].rstrip(",:;").isalpha()
+    first = words[:1].upper() if plain else words[:1]
+    return f"{first}{words[1:].rstrip('.')}."
 
 
 def _time(seconds: float) -> str:

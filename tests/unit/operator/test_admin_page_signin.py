@@ -130,6 +130,12 @@ async def test_signing_out_ends_the_session_and_its_pages(site: Site) -> None:
     assert [session.id for session in site.ended] == [key]
 
 
+async def test_a_cookie_of_no_session_is_taken_away(site: Site) -> None:
+    answer = await site.client.get("/sign-in", headers={"cookie": f"{COOKIE}=old"})
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert "set-cookie" not in (await site.client.get("/sign-in")).headers
+
+
 async def test_signing_in_anew_ends_the_session_before(site: Site) -> None:
     key = (await site.enter()).cookies[COOKIE]
     again = await site.enter(cookie=f"{COOKIE}={key}")

@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -19,6 +16,7 @@ from llm_operator.compare.command import Failed, instant
 from llm_operator.compare.document import Report, write
 from llm_operator.compare.model import Arm
 from llm_operator.compare.statistics import compare
+from parts.answering import Answering, answering
 from parts.process import free_port
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -54,48 +52,10 @@ def told(*arms: Arm, model: str = "phi3:mini") -> dict[str, Any]:
 BOTH = told(arm("ollama", 7.0), arm("mlx", 3.0))
 
 
-@dataclass(slots=True)
-class Admin:
-    """An admin API that answers GET /api/llm-backends/compare as it is told."""
-
-    port: int
-    status: int = 200
-    body: bytes = json.dumps(BOTH).encode()
-    asked: list[dict[str, str]] = field(default_factory=list)
-    tokens: list[str | None] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 @pytest.fixture
-def admin() -> Iterator[Admin]:
-    made: Admin
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            if url.path != "/api/llm-backends/compare":
-                self.send_error(404)
-                return
-            made.asked.append({name: value for name, [value] in parse_qs(url.query).items()})
-            made.tokens.append(self.headers["authorization"])
-            self.send_response(made.status)
-            self.send_header("Content-Length", str(len(made.body)))
-            self.end_headers()
-            self.wfile.write(made.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = Admin(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+def admin() -> Iterator[Answering]:
+    with answering("GET", "/api/llm-backends/compare", body=BOTH) as made:
         yield made
-        server.shutdown()
-        thread.join(10)
 
 
 @dataclass(slots=True)
@@ -128,7 +88,7 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def test_prints_the_predecessors_table_and_the_full_one(admin: Admin, shell: Shell) -> None:
+def test_prints_the_predecessors_table_and_the_full_one(admin: Answering, shell: Shell) -> None:
     ran = shell.compare("phi3:mini", "--admin", admin.url)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
@@ -149,7 +109,7 @@ def test_prints_the_predecessors_table_and_the_full_one(admin: Admin, shell: She
     assert abs(datetime.now(UTC) - until) < timedelta(minutes=2)
 
 
-def test_sends_what_it_is_given(admin: Admin, shell: Shell) -> None:
+def test_sends_what_it_is_given(admin: Answering, shell: Shell) -> None:
     words = ("--since", "2026-11-01", "--until", "2026-11-08T00:00:00+02:00", "--by", "target")
     more = ("--baseline", "mac", "--namespace", "prod")
     ran = shell.compare("a", "b/c:d", "--admin", f"{admin.url}/", *words, *more)
@@ -164,7 +124,7 @@ def test_sends_what_it_is_given(admin: Admin, shell: Shell) -> None:
     assert admin.asked == [{"model": "a"} | same, {"model": "b/c:d"} | same]
 
 
-def test_prints_what_it_was_told_as_json(admin: Admin, shell: Shell) -> None:
+def test_prints_what_it_was_told_as_json(admin: Answering, shell: Shell) -> None:
     ran = shell.compare("a", "b", "--admin", admin.url, "--output", "json")
     assert ran.returncode == 0
     assert json.loads(ran.stdout) == [BOTH, BOTH]
@@ -174,7 +134,7 @@ def test_prints_what_it_was_told_as_json(admin: Admin, shell: Shell) -> None:
     "arms", [(), (arm("mlx", 3.0),), (arm("mlx", 3.0), arm("ollama", 7.0, times=19))]
 )
 def test_exits_1_when_there_is_too_little(
-    admin: Admin, shell: Shell, arms: tuple[Arm, ...]
+    admin: Answering, shell: Shell, arms: tuple[Arm, ...]
 ) -> None:
     admin.body = json.dumps(told(*arms)).encode()
     ran = shell.compare("phi3:mini", "--admin", admin.url)
@@ -185,24 +145,24 @@ def test_exits_1_when_there_is_too_little(
 
 
 class TestToken:
-    def test_is_of_the_file_that_is_named(self, admin: Admin, shell: Shell) -> None:
+    def test_is_of_the_file_that_is_named(self, admin: Answering, shell: Shell) -> None:
         shell.token("mine", "canary-1\n")
         shell.token("llmb-data/admin.token", "other")
         ran = shell.compare("m", "--admin", admin.url, "--token-file", "mine", setting="no-such")
         assert (ran.returncode, admin.tokens) == (0, ["Bearer canary-1"])
 
-    def test_is_else_of_the_setting(self, admin: Admin, shell: Shell) -> None:
+    def test_is_else_of_the_setting(self, admin: Answering, shell: Shell) -> None:
         shell.token("mine", "canary-2")
         shell.token("llmb-data/admin.token", "other")
         assert shell.compare("m", "--admin", admin.url, setting="mine").returncode == 0
         assert admin.tokens == ["Bearer canary-2"]
 
-    def test_is_else_what_llmb_up_has_made(self, admin: Admin, shell: Shell) -> None:
+    def test_is_else_what_llmb_up_has_made(self, admin: Answering, shell: Shell) -> None:
         shell.token("llmb-data/admin.token", "canary-3\n")
         assert shell.compare("m", "--admin", admin.url).returncode == 0
         assert admin.tokens == ["Bearer canary-3"]
 
-    def test_is_else_none(self, admin: Admin, shell: Shell) -> None:
+    def test_is_else_none(self, admin: Answering, shell: Shell) -> None:
         admin.status, admin.body = 401, b'{"detail": "a bearer token is needed"}'
         ran = shell.compare("m", "--admin", admin.url)
         assert (ran.returncode, admin.tokens) == (2, [None])
@@ -212,7 +172,9 @@ class TestToken:
         )
 
     @pytest.mark.parametrize("content", [b"hunter2\ncanary", b"h\xc3\xa4", b"\xff"])
-    def test_that_is_none_is_not_quoted(self, admin: Admin, shell: Shell, content: bytes) -> None:
+    def test_that_is_none_is_not_quoted(
+        self, admin: Answering, shell: Shell, content: bytes
+    ) -> None:
         (shell.folder / "mine").write_bytes(content)
         ran = shell.compare("m", "--admin", admin.url, "--token-file", "mine")
         assert ran.returncode == 2
@@ -222,7 +184,7 @@ class TestToken:
 
 
 @pytest.mark.parametrize("status", [400, 403, 429, 503])
-def test_says_what_the_api_finds_wrong(admin: Admin, shell: Shell, status: int) -> None:
+def test_says_what_the_api_finds_wrong(admin: Answering, shell: Shell, status: int) -> None:
     admin.status, admin.body = status, b'{"detail": "so it\\u001b is"}'
     ran = shell.compare("m", "--admin", admin.url)
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -246,7 +208,7 @@ def test_says_what_the_api_finds_wrong(admin: Admin, shell: Shell, status: int) 
         ("--by", "model"),
     ],
 )
-def test_wrong_use_names_the_flag(admin: Admin, shell: Shell, words: tuple[str, str]) -> None:
+def test_wrong_use_names_the_flag(admin: Answering, shell: Shell, words: tuple[str, str]) -> None:
     flag, value = words
     value = value.format(free=free_port(), admin=admin.port)
     ran = shell.compare("m", "--admin", admin.url, flag, value)
@@ -256,7 +218,9 @@ def test_wrong_use_names_the_flag(admin: Admin, shell: Shell, words: tuple[str, 
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"model": "m", "backends": [1]}'])
-def test_what_answers_otherwise_is_no_admin_api(admin: Admin, shell: Shell, body: bytes) -> None:
+def test_what_answers_otherwise_is_no_admin_api(
+    admin: Answering, shell: Shell, body: bytes
+) -> None:
     admin.body = body
     ran = shell.compare("m", "--admin", admin.url)
     assert ran.returncode == 2

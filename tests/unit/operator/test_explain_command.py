@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parts.answering import Answering, answering
 from parts.process import free_port
 
 TARGETS = [
@@ -29,46 +27,10 @@ TOLD: dict[str, Any] = {
 }
 
 
-@dataclass(slots=True)
-class Management:
-    """A management port that answers POST /explain as it is told."""
-
-    port: int
-    status: int = 200
-    body: bytes = json.dumps(TOLD).encode()
-    asked: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-
 @pytest.fixture
-def management() -> Iterator[Management]:
-    made: Management
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent = self.rfile.read(int(self.headers["content-length"]))
-            if self.path != "/explain":
-                self.send_error(404)
-                return
-            made.asked.append(json.loads(sent))
-            self.send_response(made.status)
-            self.send_header("Content-Length", str(len(made.body)))
-            self.end_headers()
-            self.wfile.write(made.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made = Management(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+def management() -> Iterator[Answering]:
+    with answering("POST", "/explain", body=TOLD) as made:
         yield made
-        server.shutdown()
-        thread.join(10)
 
 
 def explain(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -81,7 +43,7 @@ def explain(*words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[
     )
 
 
-def test_prints_an_aligned_table_and_a_sentence(management: Management) -> None:
+def test_prints_an_aligned_table_and_a_sentence(management: Answering) -> None:
     ran = explain("phi3:mini", "--router", management.url)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
@@ -96,14 +58,14 @@ def test_prints_an_aligned_table_and_a_sentence(management: Management) -> None:
     assert management.asked == [{"model": "phi3:mini"}]
 
 
-def test_exits_1_when_the_request_would_not_be_served(management: Management) -> None:
+def test_exits_1_when_the_request_would_not_be_served(management: Answering) -> None:
     said = TOLD | {"would": None, "targets": [], "route": None, "reason": "it would be 404"}
     management.body = json.dumps(said).encode()
     ran = explain("x", "--router", management.url)
     assert (ran.returncode, ran.stdout) == (1, "phi3:mini: it would be 404\n")
 
 
-def test_what_a_host_said_can_not_drive_a_terminal(management: Management) -> None:
+def test_what_a_host_said_can_not_drive_a_terminal(management: Answering) -> None:
     said = TARGETS[0] | {"why": "it said \x1b[2J\r\nboo"}
     management.body = json.dumps(TOLD | {"targets": [said], "reason": "\x1b]0;x\x07"}).encode()
     ran = explain("phi3:mini", "--router", management.url)
@@ -112,14 +74,14 @@ def test_what_a_host_said_can_not_drive_a_terminal(management: Management) -> No
     assert len(ran.stdout.splitlines()) == 4
 
 
-def test_prints_what_it_was_told_as_json(management: Management) -> None:
+def test_prints_what_it_was_told_as_json(management: Answering) -> None:
     ran = explain("phi3:mini", "--router", management.url, "--output", "json")
     assert ran.returncode == 0
     assert json.loads(ran.stdout) == TOLD
 
 
 @pytest.mark.parametrize("source", ["file", "stdin"])
-def test_sends_the_request_it_is_given(management: Management, tmp_path: Path, source: str) -> None:
+def test_sends_the_request_it_is_given(management: Answering, tmp_path: Path, source: str) -> None:
     body = {"messages": [{"role": "user", "content": "hällo"}]}
     text = json.dumps(body, ensure_ascii=False)
     file = tmp_path / "request.json"
@@ -131,7 +93,7 @@ def test_sends_the_request_it_is_given(management: Management, tmp_path: Path, s
     assert management.asked == [{"model": "m", "path": "/api/chat", "sticky": "anna", "body": body}]
 
 
-def test_says_what_the_router_finds_wrong(management: Management) -> None:
+def test_says_what_the_router_finds_wrong(management: Answering) -> None:
     management.status, management.body = 400, b'{"detail": "path /x is not served"}'
     ran = explain("m", "--router", management.url, "--path", "/x")
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -149,7 +111,7 @@ def test_says_what_the_router_finds_wrong(management: Management) -> None:
         ("--body", "-"),
     ],
 )
-def test_wrong_use_names_the_flag(management: Management, words: tuple[str, str]) -> None:
+def test_wrong_use_names_the_flag(management: Answering, words: tuple[str, str]) -> None:
     flag, value = words
     value = value.format(free=free_port(), management=management.port)
     ran = explain("m", flag, value, stdin="{not json")
@@ -159,7 +121,7 @@ def test_wrong_use_names_the_flag(management: Management, words: tuple[str, str]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
-def test_what_answers_otherwise_is_no_router(management: Management, body: bytes) -> None:
+def test_what_answers_otherwise_is_no_router(management: Answering, body: bytes) -> None:
     management.body = body
     ran = explain("m", "--router", management.url)
     assert ran.returncode == 2

@@ -141,6 +141,15 @@ def test_what_is_against_a_target_and_since_when() -> None:
     assert (found.message, found.since) == ("No connection.", "2023-11-14T22:13:20Z")
 
 
+def test_an_address_stays_as_it_is_written() -> None:
+    failure = "http://h:1: Connection refused"
+    report = TargetReport(name="mlx", state="Unhealthy", failure=failure)
+    said = Said(router="a", route=RouteReport(generation=2, targets=(report,)))
+    found = judge.target(MLX, [said], generation=2)
+    assert found is not None
+    assert found.message == "http://h:1: Connection refused."
+
+
 def findings(**states: str) -> dict[str, judge.TargetFinding]:
     found = {}
     for name, state in states.items():

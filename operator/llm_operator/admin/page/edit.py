@@ -14,7 +14,7 @@ from llm_operator.admin.change import DEFAULTS, FIELDS
 from llm_operator.admin.errors import Changed
 from llm_operator.admin.page import form, items, words
 from llm_operator.admin.page.backend import page, still
-from llm_operator.admin.page.form import Control, Group, Items, Part, Widget
+from llm_operator.admin.page.form import Control, Group, Hints, Items, Part, Widget
 from llm_operator.admin.page.frame import Frame, frame
 from llm_operator.admin.page.visit import Visit
 from llm_operator.admin.page.widget import Handler, Tag, button, field, js, link
@@ -31,9 +31,8 @@ CHANGED = "Somebody changed this backend while you were editing it. Nothing of y
 class Fields:
     """The controls of a spec, and the problems beside them."""
 
-    def __init__(self, visit: Visit, into: Tag, spec: Mapping[str, Any]) -> None:
-        self._hints = visit.parts.hints
-        self._visit = visit
+    def __init__(self, hints: Hints, into: Tag, spec: Mapping[str, Any]) -> None:
+        self._hints = hints
         self._into = into
         self._touched: set[str] = set()
         self._all = False
@@ -81,8 +80,7 @@ class Fields:
         self._inputs: dict[str, Tag] = {}
         self._into.clear()
         with self._into:
-            self._whole = Tag("p", "", cls="notice bad full", role="alert", hidden=True)
-            self._problems[""] = self._whole
+            self._problems[""] = Tag("p", cls="notice bad full", role="alert", hidden=True)
             for title, parts in form.sections(self._shape):
                 Tag("h2", title, cls="full")
                 for part in parts:
@@ -228,15 +226,15 @@ class Editing:
                 "instead of saving it you get the YAML to commit.",
                 cls="notice warn",
             )
-        with Tag("form", novalidate=True, aria_label="Settings") as self._form:
-            self._into = Tag("div", cls="card fields")
-            self._fields = Fields(visit, self._into, standing.backend.spec)
+        with Tag("form", novalidate=True, aria_label="Settings") as made:
+            into = Tag("div", cls="card fields")
+            self._fields = Fields(visit.parts.hints, into, standing.backend.spec)
             with Tag("div", cls="sticky"):
                 owned = standing.backend.owner is not None
                 name = "Show the YAML to commit" if owned else "Save"
                 Tag("button", name, cls="button primary", type="submit")
                 link("Cancel", f"/backends/{standing.backend.uid}", cls="button")
-        listen(self._form, self._fields, visit.acting(self._save))
+        listen(made, self._fields, visit.acting(self._save))
 
     def _load(self, standing: Standing) -> None:
         shape = form.draw(standing.backend.spec, self._visit.parts.hints)
@@ -276,13 +274,12 @@ class Editing:
 class Making:
     """The form of a backend that is to be made."""
 
-    def __init__(self, visit: Visit, around: Frame) -> None:
+    def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._frame = around
         link("← All backends", "/", cls="crumb")
         with Tag("div", cls="head"):
             Tag("h1", "New backend")
-        with Tag("form", novalidate=True, aria_label="New backend") as self._form:
+        with Tag("form", novalidate=True, aria_label="New backend") as made:
             with Tag("section", cls="card fields"):
                 Tag("h2", "Name", cls="full")
                 self._named("name", "Resource name", "Made of the model's name where it is empty.")
@@ -292,11 +289,11 @@ class Making:
             with Tag("section", cls="card", aria_label="Settings"):
                 into = Tag("div", cls="fields")
                 spec = {FIELDS[name]: value for name, value in DEFAULTS.items()}
-                self._fields = Fields(visit, into, spec)
+                self._fields = Fields(visit.parts.hints, into, spec)
             with Tag("div", cls="sticky"):
                 Tag("button", "Create", cls="button primary", type="submit")
                 link("Cancel", "/", cls="button")
-        listen(self._form, self._fields, visit.acting(self._save))
+        listen(made, self._fields, visit.acting(self._save))
 
     def _named(self, name: str, label: str, hint: str) -> None:
         block, key = field(label)
@@ -340,5 +337,5 @@ async def show(visit: Visit, standing: Standing) -> None:
 
 async def make(visit: Visit) -> None:
     """Draw the form of a new one."""
-    with frame(visit, title="New backend", path="/") as around:
-        Making(visit, around)
+    with frame(visit, title="New backend", path="/"):
+        Making(visit)

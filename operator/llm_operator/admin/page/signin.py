@@ -102,7 +102,11 @@ class Front:
         if self._sessions.find(_key(request)) is not None:
             return RedirectResponse(_next(request), status_code=303)
         expired = request.query_params.get("expired") is not None
-        return self._page(request, EXPIRED if expired else "", status=200)
+        answer = self._page(request, EXPIRED if expired else "", status=200)
+        if _key(request):
+            # NB: a page that is told of the end may get here before the answer that says so.
+            answer.headers["Set-Cookie"] = cookie("", secure=request.url.scheme == "https")
+        return answer
 
     async def _enter(self, request: Request) -> Response:
         token = _token(await _body(request))
