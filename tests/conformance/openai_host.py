@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_operator.simulate.server import unlisten
+
 MODEL = "stub-model"
 
 
@@ -48,7 +50,7 @@ class OpenAIHost:
 
     async def close(self) -> None:
         assert self._server is not None
-        self._server.close()
+        await unlisten(self._server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

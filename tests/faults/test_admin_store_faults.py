@@ -156,12 +156,12 @@ async def test_silence_is_noticed(
 
 
 @pytest.fixture
-def kubeconfig(api: FakeAPI, tmp_path: Path) -> Path:
+def kubeconfig(fake_api: FakeAPI, tmp_path: Path) -> Path:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "x",
-        "clusters": [{"name": "x", "cluster": {"server": api.url}}],
+        "clusters": [{"name": "x", "cluster": {"server": fake_api.url}}],
         "users": [{"name": "x", "user": {}}],
         "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
     }
@@ -171,53 +171,53 @@ def kubeconfig(api: FakeAPI, tmp_path: Path) -> Path:
 
 
 async def test_a_version_that_is_too_old_is_answered_by_a_list(
-    api: FakeAPI, kubeconfig: Path
+    fake_api: FakeAPI, kubeconfig: Path
 ) -> None:
-    api.create("a")
-    api.create("b")
+    fake_api.create("a")
+    fake_api.create("b")
     async with opened(kubeconfig) as store:
-        await eventually_async(lambda: names(store) == {"a", "b"} and api.watched, within=SOON)
-        listed = api.listed
-        api.vanish("b")
-        api.tell_error(410)
+        await eventually_async(lambda: names(store) == {"a", "b"} and fake_api.watched, within=SOON)
+        listed = fake_api.listed
+        fake_api.vanish("b")
+        fake_api.tell_error(410)
         await eventually_async(lambda: names(store) == {"a"}, within=SOON)
-        assert api.listed > listed
-        await eventually_async(lambda: store.fresh and api.watched, within=SOON)
-        api.create("c")
+        assert fake_api.listed > listed
+        await eventually_async(lambda: store.fresh and fake_api.watched, within=SOON)
+        fake_api.create("c")
         await eventually_async(lambda: names(store) == {"a", "c"}, within=SOON)
 
 
-async def test_lists_that_fail_are_tried_for_ever(api: FakeAPI, kubeconfig: Path) -> None:
-    api.create("a")
-    api.failing = 2
+async def test_lists_that_fail_are_tried_for_ever(fake_api: FakeAPI, kubeconfig: Path) -> None:
+    fake_api.create("a")
+    fake_api.failing = 2
     async with opened(kubeconfig) as store:
         await eventually_async(lambda: names(store) == {"a"}, within=SOON)
-        await eventually_async(lambda: api.watched, within=SOON)
-        api.failing = 2
-        api.vanish("a")
-        api.create("b")
-        api.tell_error(500)
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        fake_api.failing = 2
+        fake_api.vanish("a")
+        fake_api.create("b")
+        fake_api.tell_error(500)
         await eventually_async(lambda: names(store) == {"b"}, within=SOON)
 
 
 async def test_a_watch_that_ends_at_once_each_time_is_no_storm(
-    api: FakeAPI, kubeconfig: Path
+    fake_api: FakeAPI, kubeconfig: Path
 ) -> None:
-    api.create("a")
+    fake_api.create("a")
     async with opened(kubeconfig) as store:
         for turn in range(5):
-            await eventually_async(lambda: api.watched, within=SOON)
-            api.end_watches()
-            await eventually_async(lambda: not api.watched, within=SOON)
-            assert api.listed <= turn + 2
-        api.create("b")
+            await eventually_async(lambda: fake_api.watched, within=SOON)
+            fake_api.end_watches()
+            await eventually_async(lambda: not fake_api.watched, within=SOON)
+            assert fake_api.listed <= turn + 2
+        fake_api.create("b")
         await eventually_async(lambda: names(store) == {"a", "b"}, within=SOON)
 
 
-async def test_what_nobody_can_read_ends_no_following(api: FakeAPI, kubeconfig: Path) -> None:
-    api.create("a")
+async def test_what_nobody_can_read_ends_no_following(fake_api: FakeAPI, kubeconfig: Path) -> None:
+    fake_api.create("a")
     async with opened(kubeconfig) as store:
-        await eventually_async(lambda: names(store) == {"a"} and api.watched, within=SOON)
-        api._send({"type": "ADDED", "object": {"metadata": {}}})
-        api.create("b")
+        await eventually_async(lambda: names(store) == {"a"} and fake_api.watched, within=SOON)
+        fake_api._send({"type": "ADDED", "object": {"metadata": {}}})
+        fake_api.create("b")
         await eventually_async(lambda: names(store) == {"a", "b"} and store.fresh, within=SOON)

@@ -27,7 +27,7 @@ from llm_contract import (
 )
 from llm_operator.simulate.behaviour import Behaviour, Kind
 from llm_operator.simulate.journal import Outcome
-from llm_operator.simulate.server import Simulator, serve
+from llm_operator.simulate.server import Simulator, serve, unlisten
 from parts.asking import of_mlx, of_ollama
 from parts.eventually import eventually_async
 from parts.process import free_port
@@ -122,7 +122,7 @@ async def picky() -> AsyncIterator[Picky]:
     server = await asyncio.start_server(made.converse, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     yield made
-    server.close()
+    await unlisten(server)
     await server.wait_closed()
 
 

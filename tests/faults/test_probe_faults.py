@@ -22,7 +22,7 @@ from llm_contract import (
     Waits,
 )
 from llm_operator.simulate.behaviour import Behaviour
-from llm_operator.simulate.server import Simulator
+from llm_operator.simulate.server import Simulator, unlisten
 from llm_router.breaker import Phase
 from llm_router.credentials import Credentials
 from llm_router.errors import Cause
@@ -80,7 +80,7 @@ async def scripted() -> AsyncIterator[Scripted]:
     server = await asyncio.start_server(made.converse, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     yield made
-    server.close()
+    await unlisten(server)
     await server.wait_closed()
 
 
@@ -220,7 +220,7 @@ async def test_a_host_that_is_down_at_first_is_found_when_it_comes(bench: Bench)
     server = await asyncio.start_server(made.converse, "127.0.0.1", made.port)
     await becomes(destination, Verdict.HEALTHY)
     bench.swap()
-    server.close()
+    await unlisten(server)
     await bench.pool.close()
     await server.wait_closed()
 

@@ -17,7 +17,7 @@ import pytest
 from llm_contract import Target, Timeouts
 from llm_operator.simulate.behaviour import Behaviour
 from llm_operator.simulate.journal import Outcome
-from llm_operator.simulate.server import Simulator
+from llm_operator.simulate.server import Simulator, unlisten
 from parts.eventually import eventually_async
 from parts.process import free_port
 from parts.router import PLAIN, Router, asked, mlx, ollama, route
@@ -380,7 +380,7 @@ async def test_a_client_that_does_not_read_holds_the_host_back(
     await eventually_async(lambda: flood.sent > stopped, within=2)
     writer.transport.abort()
     await eventually_async(lambda: flood.closed, within=2)
-    server.close()
+    await unlisten(server)
     await server.wait_closed()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llm_operator.simulate.server import Simulator
+from llm_operator.simulate.server import Simulator, unlisten
 from llm_router.usage import Outcome, Record
 from llm_router.usage import shipper as shipper_module
 from llm_router.usage.delivery import Delivery
@@ -56,7 +56,7 @@ class Receiver:
     async def stop(self) -> None:
         """Refuse connections and cut those there are."""
         if self._server is not None:
-            self._server.close()
+            await unlisten(self._server)
             for writer in tuple(self._open):
                 writer.transport.abort()
             await self._server.wait_closed()

@@ -56,9 +56,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "Backoffs", Short)
 
 
-def connecting(api: FakeAPI) -> handlers.Connect:
+def connecting(fake_api: FakeAPI) -> handlers.Connect:
     async def connect() -> tuple[str, aiohttp.ClientSession]:
-        return api.url, aiohttp.ClientSession()
+        return fake_api.url, aiohttp.ClientSession()
 
     return connect
 
@@ -79,11 +79,11 @@ async def running(work: Any, stop: asyncio.Event) -> AsyncIterator[asyncio.Task[
             task.exception()
 
 
-def ours(api: FakeAPI, engine: Reconciled, stop: asyncio.Event) -> Any:
+def ours(fake_api: FakeAPI, engine: Reconciled, stop: asyncio.Event) -> Any:
     """The operator's own watch."""
     return handlers.watch(
         cast(Engine, engine),
-        connecting(api),
+        connecting(fake_api),
         watchdog=Watchdog(at_work=handlers.at_work),
         namespaces=frozenset(),
         stop=stop,
@@ -91,14 +91,14 @@ def ours(api: FakeAPI, engine: Reconciled, stop: asyncio.Event) -> Any:
     )
 
 
-def plain(api: FakeAPI, stop: asyncio.Event, **options: Any) -> tuple[Any, list[str], Any]:
+def plain(fake_api: FakeAPI, stop: asyncio.Event, **options: Any) -> tuple[Any, list[str], Any]:
     """kopf with its own behaviour, but for short pauses: (to be run, names seen, its index)."""
     registry, seen = kopf.OperatorRegistry(), list[str]()
     found: dict[str, Any] = {}
 
     @kopf.on.login(registry=registry)
     def login(**_: Any) -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(server=api.url)
+        return kopf.ConnectionInfo(server=fake_api.url)
 
     @kopf.on.startup(registry=registry)
     def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -130,88 +130,92 @@ async def ended(task: asyncio.Task[None]) -> BaseException | None:
 # Lists that fail for longer than kopf tries.
 
 
-async def test_kopf_ends_when_lists_fail_past_its_retries(api: FakeAPI) -> None:
-    api.failing, stop = 10**6, asyncio.Event()
-    async with running(plain(api, stop)[0], stop) as task:
+async def test_kopf_ends_when_lists_fail_past_its_retries(fake_api: FakeAPI) -> None:
+    fake_api.failing, stop = 10**6, asyncio.Event()
+    async with running(plain(fake_api, stop)[0], stop) as task:
         assert isinstance(await ended(task), Exception)
-    assert api.listed == MANY - 3 + 1
+    assert fake_api.listed == MANY - 3 + 1
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_lists_may_fail_for_longer_than_kopf_would_try(api: FakeAPI) -> None:
-    api.failing, stop, engine = MANY, asyncio.Event(), Reconciled()
-    async with running(ours(api, engine, stop), stop) as task:
-        await eventually_async(lambda: api.watched, within=SOON)
-        assert api.failing == 0
-        api.create("later")
+async def test_lists_may_fail_for_longer_than_kopf_would_try(fake_api: FakeAPI) -> None:
+    fake_api.failing, stop, engine = MANY, asyncio.Event(), Reconciled()
+    async with running(ours(fake_api, engine, stop), stop) as task:
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        assert fake_api.failing == 0
+        fake_api.create("later")
         await eventually_async(lambda: engine.asked == ["prod"], within=SOON)
-        assert api.finalizers("later") == [handlers.FINALIZER]
+        assert fake_api.finalizers("later") == [handlers.FINALIZER]
         assert not task.done()
 
 
 # An error inside a watch, as etcd gives one.
 
 
-async def test_kopf_ends_on_an_error_inside_a_watch(api: FakeAPI) -> None:
+async def test_kopf_ends_on_an_error_inside_a_watch(fake_api: FakeAPI) -> None:
     stop = asyncio.Event()
-    async with running(plain(api, stop)[0], stop) as task:
-        await eventually_async(lambda: api.watched, within=SOON)
-        api.tell_error(500)
+    async with running(plain(fake_api, stop)[0], stop) as task:
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        fake_api.tell_error(500)
         assert "injected" in str(await ended(task))
 
 
-async def test_an_error_inside_a_watch_ends_the_operator_for_its_next_start(api: FakeAPI) -> None:
+async def test_an_error_inside_a_watch_ends_the_operator_for_its_next_start(
+    fake_api: FakeAPI,
+) -> None:
     """A watch that ended in silence would leave a process that is deaf and looks well."""
     stop, engine = asyncio.Event(), Reconciled()
-    async with running(ours(api, engine, stop), stop) as task:
-        await eventually_async(lambda: api.watched, within=SOON)
-        api.tell_error(500)
+    async with running(ours(fake_api, engine, stop), stop) as task:
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        fake_api.tell_error(500)
         assert "injected" in str(await ended(task))
     stop = asyncio.Event()
-    async with running(ours(api, engine, stop), stop):
-        await eventually_async(lambda: api.watched, within=SOON)
-        api.create("later")
+    async with running(ours(fake_api, engine, stop), stop):
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        fake_api.create("later")
         await eventually_async(lambda: engine.asked == ["prod"], within=SOON)
 
 
 # An object that goes while a watch begins anew.
 
 
-async def test_kopf_keeps_an_index_of_what_vanished_in_a_gap(api: FakeAPI) -> None:
-    api.create("stays")
-    api.create("goes")
+async def test_kopf_keeps_an_index_of_what_vanished_in_a_gap(fake_api: FakeAPI) -> None:
+    fake_api.create("stays")
+    fake_api.create("goes")
     stop = asyncio.Event()
-    work, seen, found = plain(api, stop)
+    work, seen, found = plain(fake_api, stop)
     async with running(work, stop) as task:
         await eventually_async(lambda: {"stays", "goes"} <= set(seen), within=SOON)
-        lists = api.listed
-        api.vanish("goes")
-        api.tell_error(410)
-        await eventually_async(lambda: api.listed > lists and api.watched, within=SOON)
-        api.create("later")
+        lists = fake_api.listed
+        fake_api.vanish("goes")
+        fake_api.tell_error(410)
+        await eventually_async(lambda: fake_api.listed > lists and fake_api.watched, within=SOON)
+        fake_api.create("later")
         await eventually_async(lambda: "later" in seen, within=SOON)
         # NB: once this fails, kopf tells of what vanished; nothing of ours hangs on it.
         assert set(found["index"]) == {"stays", "goes", "later"}
         assert not task.done()
 
 
-async def test_nothing_of_ours_hangs_on_what_kopf_remembers(api: FakeAPI) -> None:
+async def test_nothing_of_ours_hangs_on_what_kopf_remembers(fake_api: FakeAPI) -> None:
     """An object seen after a gap has its namespace reconciled, which takes a list of its own."""
-    api.create("stays")
-    api.create("goes")
+    fake_api.create("stays")
+    fake_api.create("goes")
     stop, engine = asyncio.Event(), Reconciled()
-    async with running(ours(api, engine, stop), stop) as task:
+    async with running(ours(fake_api, engine, stop), stop) as task:
         await eventually_async(lambda: len(engine.asked) == 2, within=SOON)
-        await eventually_async(lambda: api.finalizers("goes") == [handlers.FINALIZER], within=SOON)
-        lists = api.listed
-        api.vanish("goes")
-        api.tell_error(410)
-        await eventually_async(lambda: api.listed > lists and api.watched, within=SOON)
-        api.create("later")
+        await eventually_async(
+            lambda: fake_api.finalizers("goes") == [handlers.FINALIZER], within=SOON
+        )
+        lists = fake_api.listed
+        fake_api.vanish("goes")
+        fake_api.tell_error(410)
+        await eventually_async(lambda: fake_api.listed > lists and fake_api.watched, within=SOON)
+        fake_api.create("later")
         await eventually_async(lambda: len(engine.asked) == 3, within=SOON)
         assert not task.done()
     registry = handlers.registry(
-        cast(Engine, engine), connecting(api), Watchdog(at_work=handlers.at_work)
+        cast(Engine, engine), connecting(fake_api), Watchdog(at_work=handlers.at_work)
     )
     assert not registry._indexing.get_all_handlers(), "an index would keep what vanished"
 
@@ -219,19 +223,19 @@ async def test_nothing_of_ours_hangs_on_what_kopf_remembers(api: FakeAPI) -> Non
 # The keep-alive of kopf's own leadership.
 
 
-async def test_kopf_ends_when_its_keep_alive_is_lost(api: FakeAPI) -> None:
-    api.peering_fails, stop = True, asyncio.Event()
+async def test_kopf_ends_when_its_keep_alive_is_lost(fake_api: FakeAPI) -> None:
+    fake_api.peering_fails, stop = True, asyncio.Event()
     options = {"standalone": False, "peering_name": "default", "priority": 1}
-    async with running(plain(api, stop, **options)[0], stop) as task:
+    async with running(plain(fake_api, stop, **options)[0], stop) as task:
         assert isinstance(await ended(task), Exception)
-    assert "PATCH" in api.peering_asked
+    assert "PATCH" in fake_api.peering_asked
 
 
-async def test_kopf_s_peering_is_not_used(api: FakeAPI) -> None:
-    api.peering_fails, stop, engine = True, asyncio.Event(), Reconciled()
-    async with running(ours(api, engine, stop), stop) as task:
-        await eventually_async(lambda: api.watched, within=SOON)
-        api.create("later")
+async def test_kopf_s_peering_is_not_used(fake_api: FakeAPI) -> None:
+    fake_api.peering_fails, stop, engine = True, asyncio.Event(), Reconciled()
+    async with running(ours(fake_api, engine, stop), stop) as task:
+        await eventually_async(lambda: fake_api.watched, within=SOON)
+        fake_api.create("later")
         await eventually_async(lambda: engine.asked == ["prod"], within=SOON)
         assert not task.done()
-    assert api.peering_asked == []
+    assert fake_api.peering_asked == []

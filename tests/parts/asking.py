@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from llm_contract import Target, Timeouts
-from llm_operator.simulate.server import Simulator
+from llm_operator.simulate.server import Simulator, unlisten
 from llm_router.ask import Asker, Limits, Live, Request
 from llm_router.credentials import NONE
 from llm_router.errors import Cause, Unanswered
@@ -122,7 +122,7 @@ class Scripted:
 
     async def close(self) -> None:
         assert self._server is not None
-        self._server.close()
+        await unlisten(self._server)
         await self._server.wait_closed()
         if self._serving:
             await asyncio.wait(self._serving, timeout=5)

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.simulate.server import unlisten
 from parts.control_plane import ControlPlane
 from parts.postgres import Postgres
 from parts.process import free_port
@@ -103,7 +104,7 @@ class Boundary:
 
     async def _unlisten(self) -> None:
         for server in self._servers:
-            server.close()
+            await unlisten(server)
         # NB: a client that was just accepted becomes a link only now, after those that are there.
         until = self._loop.time() + 5
         while others := asyncio.all_tasks(self._loop) - {asyncio.current_task()}:

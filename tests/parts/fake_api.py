@@ -187,7 +187,7 @@ def _merge(into: dict[str, Any], patch: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def api() -> Iterator[FakeAPI]:
+def fake_api() -> Iterator[FakeAPI]:
     """Served from a thread of its own: kopf takes tasks of its own loop for tasks of its own, and
     at its end waits for them.
     """

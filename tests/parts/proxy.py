@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from llm_operator.simulate.server import unlisten
 from parts.process import free_port
 
 Address = tuple[str, int] | Path
@@ -120,7 +121,7 @@ class Proxy:
 
     async def _unlisten(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await unlisten(self._server)
             self._server = None
         # NB: a client that was just accepted becomes a link only now, after those that are there.
         until = self._loop.time() + 5

@@ -25,6 +25,7 @@ import orjson
 import pytest
 
 from llm_contract import Target, TargetType, Timeouts
+from llm_operator.simulate.server import unlisten
 from llm_router.account import Account
 from llm_router.ask import Live, Request
 from llm_router.relay import Relay
@@ -122,7 +123,7 @@ async def receiver() -> AsyncIterator[tuple[Receiver, str]]:
     made = Receiver()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/usage"
-    server.close()
+    await unlisten(server)
     for writer in made.open:
         writer.transport.abort()
     await eventually_async(lambda: not made.open, within=5)
@@ -305,7 +306,7 @@ async def endless() -> AsyncIterator[Leavers]:
     try:
         yield Leavers(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", began, lost)
     finally:
-        server.close()
+        await unlisten(server)
 
 
 async def test_cancelled_streams_leave_nothing(

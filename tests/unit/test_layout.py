@@ -1,10 +1,12 @@
 """The layout's own traps: folders that must not be packages, data that must reach the wheel."""
 
+import ast
 import operator
 import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
@@ -86,3 +88,26 @@ def test_every_command_has_help_with_an_example(command: list[str]) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "example" in ran.stdout.lower()
+
+
+def test_no_two_parts_have_a_fixture_of_one_name() -> None:
+    """NB: a part that any test file asks for is there for all of them, and hides its namesakes."""
+    asked = [
+        path for path in (ROOT / "tests").rglob("*.py") if "pytest_plugins" in path.read_text()
+    ]
+    parts = {
+        name
+        for path in asked
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytest_plugins"
+        for name in ast.literal_eval(node.value)
+    }
+    found = Counter(
+        node.name
+        for part in parts
+        for node in ast.parse((ROOT / "tests" / f"{part.replace('.', '/')}.py").read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any("pytest.fixture" in ast.unparse(decorator) for decorator in node.decorator_list)
+    )
+    assert "control_plane" in found
+    assert [name for name, times in found.items() if times > 1] == []

@@ -80,7 +80,7 @@ class Simulator:
         if self._server is None or self._closed:
             return
         self._closed = True
-        self._server.close()
+        await unlisten(self._server)
         for task, writer in tuple(self._open.items()):
             writer.transport.abort()
             task.cancel()
@@ -106,6 +106,19 @@ class Simulator:
             writer.close()
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+
+async def unlisten(server: asyncio.Server) -> None:
+    """Close a server, its connections apart, from within its event loop.
+
+    NB: a connection that asyncio has accepted and not yet told anybody of, it drops without closing
+    it when its server is closed then. So nothing more is accepted first, and those few are told of.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    await asyncio.sleep(0)
+    server.close()
 
 
 async def serve(

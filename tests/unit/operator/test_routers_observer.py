@@ -15,6 +15,7 @@ from llm_operator.routers.observer import Observer
 from llm_operator.routers.pods import routers
 from llm_operator.routers.report import LIMIT, Report, Unreachable
 from llm_operator.routers.router import Router
+from llm_operator.simulate.server import unlisten
 
 CHECKSUM, OTHER = "a" * 64, "b" * 64
 
@@ -37,7 +38,7 @@ class Endpoint:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield self
-        server.close()
+        await unlisten(server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
