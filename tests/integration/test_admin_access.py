@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +34,22 @@ LLM = "llm.athena.dev"
 PEER, OTHER = "10.0.0.1", "10.0.0.2"
 TOKENS, RIGHTS = "tokenreviews", "subjectaccessreviews"
 WRITES = (Verb.CREATE, Verb.UPDATE, Verb.DELETE)
+
+
+@asynccontextmanager
+async def between(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[str]:
+    """The URL of something that answers instead of the API server."""
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture
@@ -477,19 +493,13 @@ class TestAway:
         async def answer(_: web.Request) -> web.Response:
             return web.Response(text=text, status=201, content_type="application/json")
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            server = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            async with gates(control_plane.write_kubeconfig(server=server), monkeypatch) as gate:
-                assert await outcome(gate, "a-token") is Away
-                with pytest.raises(Away):
-                    await gate.may(Caller(name="jane"), Verb.GET, "default")
-        finally:
-            await runner.cleanup()
+        async with (
+            between(answer) as server,
+            gates(control_plane.write_kubeconfig(server=server), monkeypatch) as gate,
+        ):
+            assert await outcome(gate, "a-token") is Away
+            with pytest.raises(Away):
+                await gate.may(Caller(name="jane"), Verb.GET, "default")
 
     async def test_a_no_while_it_starts_is_no_no(
         self, control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
@@ -503,22 +513,16 @@ class TestAway:
             kind = (await request.json())["kind"]
             return web.json_response({"kind": kind, "status": {}}, status=201)
 
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            server = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            async with gates(control_plane.write_kubeconfig(server=server), monkeypatch) as gate:
-                assert await outcome(gate, "a-token") is Away
-                with pytest.raises(Away, match="is starting"):
-                    await gate.may(Caller(name="jane"), Verb.GET, "default")
-                started.set()
-                assert await outcome(gate, "a-token") is Unauthorized
-                assert not await gate.may(Caller(name="jane"), Verb.GET, "default")
-        finally:
-            await runner.cleanup()
+        async with (
+            between(answer) as server,
+            gates(control_plane.write_kubeconfig(server=server), monkeypatch) as gate,
+        ):
+            assert await outcome(gate, "a-token") is Away
+            with pytest.raises(Away, match="is starting"):
+                await gate.may(Caller(name="jane"), Verb.GET, "default")
+            started.set()
+            assert await outcome(gate, "a-token") is Unauthorized
+            assert not await gate.may(Caller(name="jane"), Verb.GET, "default")
 
 
 async def test_no_token_is_in_a_log_or_an_error(

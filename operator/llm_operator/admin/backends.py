@@ -21,7 +21,6 @@ from llm_operator.admin.model import Backend, Caller, Generation, Totals, Verb
 from llm_operator.admin.numbers import Numbers
 from llm_operator.admin.ports import Archive, Gate, Store
 from llm_operator.admin.store.commit import commit_yaml
-from llm_operator.resource.model import API_VERSION, KIND
 
 logger = logging.getLogger(__name__)
 
@@ -338,16 +337,6 @@ class Backends:
         if spec is not None:
             more["yaml"] = commit_yaml(backend.manifest, spec)
         raise Conflict(detail, more=more)
-
-
-def new_yaml(given: Mapping[str, Any], *, namespace: str, name: str) -> str:
-    """The YAML of a backend that is to be committed instead of being made here."""
-    manifest = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": name, "namespace": namespace},
-    }
-    return commit_yaml(manifest, change.created(given))
 
 
 def _enabled(backend: Backend) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llm_operator.admin import backends, numbers
-from llm_operator.admin.backends import Backends, new_yaml
+from llm_operator.admin.backends import Backends
 from llm_operator.admin.errors import Away, Changed, Conflict, Forbidden, Invalid, Missing
 from llm_operator.admin.numbers import Numbers
 from parts.admin_memory import ME, SPEC, generation, memory
@@ -205,11 +205,6 @@ class TestManaged:
         behind.gate.denied = {("update", "home")}
         with pytest.raises(Forbidden):
             await behind.admin.backends.toggle(ME, backend.uid)
-
-    def test_a_new_one_as_yaml(self) -> None:
-        told = new_yaml(BODY, namespace="home", name="phi")
-        assert "namespace: home" in told
-        assert "maxTokens: 2048" in told
 
 
 class TestLookup:
