@@ -4,6 +4,7 @@ Nothing runs yet when it returns; `running` gives what must, and `close` ends it
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from llm_router.transport import Pool
 from llm_router.usage import Record, Recorder, tracing
 from llm_router.usage.access_log import AccessLog
 from llm_router.usage.spool import Counts
+
+log = logging.getLogger(__name__)
 
 #: Seconds at the end in which usage records and spans are still delivered.
 LAST_SECONDS = 2.0
@@ -143,10 +146,23 @@ def _delivering(settings: Settings) -> list[Delivering]:
             )
         )
     if tracing.wanted(os.environ):
-        from llm_router.usage.spans import Spans
-
-        delivering.append(Spans())
+        delivering += _spans()
     return delivering
+
+
+def _spans() -> list[Delivering]:
+    """The exporter of spans, or none where the extra `tracing` is not installed.
+
+    NB: what injects OpenTelemetry into a cluster sets the variable in every pod; that must not keep
+    a router from serving.
+    """
+    try:
+        from llm_router.usage.spans import Spans
+    except ModuleNotFoundError as error:
+        detail = f"there is no module {error.name}: install the extra tracing"
+        log.warning("spans_not_exported", extra={"detail": detail})
+        return []
+    return [Spans()]
 
 
 def _observe(

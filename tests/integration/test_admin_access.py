@@ -1,6 +1,6 @@
 """Who may, as a real API server says: tokens, rights, and what holds while it is away.
 
-The gate asks as an account with the rights of manifests/admin, and no others.
+The gate asks as an account with the rights of manifests/components/admin, and no others.
 """
 
 import asyncio
@@ -70,7 +70,9 @@ def rules(file: str, name: str) -> list[Any]:
 @pytest.fixture
 def admin(control_plane: ControlPlane) -> User:
     """Who asks."""
-    return control_plane.create_user("admin", rules("admin/rbac.yaml", "llm-backend-admin-reviews"))
+    return control_plane.create_user(
+        "admin", rules("components/admin/rbac.yaml", "llm-backend-admin-reviews")
+    )
 
 
 @asynccontextmanager
@@ -245,7 +247,7 @@ class TestRights:
     async def test_who_may_send_usage_may_nothing_else(
         self, gate: ClusterGate, control_plane: ControlPlane, namespace: str
     ) -> None:
-        usage = rules("admin/usage.yaml", "llm-backend-usage")
+        usage = rules("components/admin/usage.yaml", "llm-backend-usage")
         user = control_plane.create_user("router", usage, namespace=namespace)
         caller = await gate.caller(user.token, peer=PEER)
         assert await gate.may(caller, Verb.CREATE, namespace, subresource=USAGE)
@@ -468,7 +470,9 @@ class TestAway:
                 TOKENS,
                 RIGHTS,
             ]
-            control_plane.allow(asker, rules("admin/rbac.yaml", "llm-backend-admin-reviews"))
+            control_plane.allow(
+                asker, rules("components/admin/rbac.yaml", "llm-backend-admin-reviews")
+            )
 
             async def answered() -> bool:
                 return await outcome(gate, token) is Caller

@@ -47,13 +47,13 @@ def overlay(folder: Path, install: str) -> Path:
     models.mkdir()
     top: dict[str, Any] = {
         "resources": [shipped(install), "models"],
-        "components": [shipped("admin"), shipped("network-policy")],
+        "components": [shipped("components/admin"), shipped("components/network-policy")],
         "images": [{"name": "llm-backend", "newName": "registry/llm-backend", "newTag": "1"}],
     }
-    there = [shipped("admin/models", models)]
-    if install == "namespaced":
+    there = [shipped("components/admin/models", models)]
+    if install == "overlays/namespaced":
         top["patches"] = [{"patch": NOT_EVERYWHERE}]
-        there.append(shipped("admin/served", models))
+        there.append(shipped("components/admin/served", models))
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(top))
     inner = {"namespace": "models", "resources": there}
     (models / "kustomization.yaml").write_text(yaml.safe_dump(inner))
@@ -64,7 +64,7 @@ def rendered(control_plane: ControlPlane, folder: Path) -> Documents:
     return list(yaml.safe_load_all(control_plane.kubectl("kustomize", folder).stdout))
 
 
-@pytest.fixture(scope="module", params=["base", "namespaced"])
+@pytest.fixture(scope="module", params=["base", "overlays/namespaced"])
 def install(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -109,7 +109,7 @@ def test_it_has_the_settings_and_the_image_of_the_install(whole: Documents) -> N
 
 
 def test_without_the_component_there_is_nothing_of_it(control_plane: ControlPlane) -> None:
-    for folder in ("base", "namespaced"):
+    for folder in ("base", "overlays/namespaced"):
         shipped = rendered(control_plane, MANIFESTS / folder)
         assert not any(d["metadata"]["name"].startswith(NAME) for d in shipped)
 

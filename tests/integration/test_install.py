@@ -1,25 +1,29 @@
 """The shipped manifests on a real API server: it is taken, and its pods are restricted ones."""
 
 import copy
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from parts import manifests
 from parts.control_plane import ControlPlane
+from parts.manifests import MANIFESTS, Object
 
 pytestmark = pytest.mark.usefixtures("crd")
 
-MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
-INSTALLS = ("base", "namespaced")
+INSTALLS = ("base", "overlays/namespaced", "overlays/cluster", "everything")
 
 
-def rendered(control_plane: ControlPlane, folder: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(control_plane.kubectl("kustomize", folder).stdout))
+def rendered(install: str, folder: Path) -> list[Object]:
+    """The objects of an install; `everything` has the components that none has by itself."""
+    if install != "everything":
+        return manifests.render(MANIFESTS / install)
+    components = [f"components/{each}" for each in ("injection", "postgres", "metrics")]
+    own = manifests.overlay(folder, resources=["overlays/cluster"], components=components)
+    return manifests.render(own)
 
 
 def warnings(stderr: str) -> list[str]:
@@ -34,8 +38,7 @@ def warnings(stderr: str) -> list[str]:
 @pytest.fixture(scope="module")
 def namespaces(control_plane: ControlPlane) -> None:
     """A dry run stores no namespace, and nothing can be tried in one that is not there."""
-    shipped = rendered(control_plane, MANIFESTS / "base")
-    (system,) = [document for document in shipped if document["kind"] == "Namespace"]
+    system = manifests.only(rendered("base", MANIFESTS), "Namespace", "llm-backend-system")
     served = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}}
     text = yaml.safe_dump_all([system, served])
     control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
@@ -43,36 +46,60 @@ def namespaces(control_plane: ControlPlane) -> None:
 
 @pytest.mark.usefixtures("namespaces")
 @pytest.mark.parametrize("install", INSTALLS)
-def test_the_api_server_takes_all_of_it(control_plane: ControlPlane, install: str) -> None:
+def test_the_api_server_takes_all_of_it(
+    control_plane: ControlPlane, install: str, tmp_path: Path
+) -> None:
+    """As one text of many documents, which is what install.yaml is."""
+    documents = rendered(install, tmp_path)
     tried = control_plane.kubectl(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server"),
-        *("--validate=strict", "-k", MANIFESTS / install),
+        *("--validate=strict", "-f", "-"),
+        stdin=yaml.safe_dump_all(documents),
     )
     taken = [line for line in tried.stdout.splitlines() if line.endswith("(server dry run)")]
-    assert len(taken) == len(rendered(control_plane, MANIFESTS / install))
+    assert len(taken) == len(documents)
     # A pod template that `restricted` forbids would be a warning here.
     assert warnings(tried.stderr) == []
 
 
+def test_the_network_policies_are_there_when_they_are_asked_for() -> None:
+    usual = rendered("base", MANIFESTS)
+    assert not manifests.of_kind(usual, "NetworkPolicy")
+    whole = rendered("overlays/cluster", MANIFESTS)
+    policies = manifests.of_kind(whole, "NetworkPolicy")
+    everybody = manifests.only(policies, "NetworkPolicy", "llm-backend")["spec"]
+    selector = everybody["podSelector"]["matchLabels"].items()
+    pods = [manifests.pod(each) for each in manifests.workloads(whole)]
+    assert [selector <= pod["metadata"]["labels"].items() for pod in pods] == [True] * 3
+    # Nobody is let in but where a policy for less pods than all says so.
+    assert "ingress" not in everybody
+    assert everybody["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_two_operators_are_run_where_it_is_asked_for() -> None:
+    one = manifests.only(rendered("base", MANIFESTS), "Deployment", "llm-backend-operator")
+    whole = rendered("overlays/cluster", MANIFESTS)
+    two = manifests.only(whole, "Deployment", "llm-backend-operator")
+    assert (one["spec"]["replicas"], two["spec"]["replicas"]) == (1, 2)
+    budget = manifests.only(whole, "PodDisruptionBudget", "llm-backend-operator")["spec"]
+    labels = two["spec"]["template"]["metadata"]["labels"]
+    (spread,) = two["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert budget["selector"] == spread["labelSelector"] == {"matchLabels": labels}
+
+
 @pytest.mark.usefixtures("namespaces")
-def test_the_network_policy_is_there_when_it_is_asked_for(
-    control_plane: ControlPlane, tmp_path: Path
+def test_every_pod_is_admitted_where_they_are_restricted(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    usual = rendered(control_plane, MANIFESTS / "base")
-    assert not any(document["kind"] == "NetworkPolicy" for document in usual)
-    root = os.path.relpath(MANIFESTS, tmp_path.resolve())
-    overlay = {"resources": [f"{root}/base"], "components": [f"{root}/network-policy"]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    more = rendered(control_plane, tmp_path)
-    (policy,) = [document for document in more if document not in usual]
-    tried = control_plane.kubectl(
-        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"),
-        stdin=yaml.safe_dump(policy),
-    )
-    assert "networkpolicy.networking.k8s.io/llm-backend serverside-applied" in tried.stdout
-    selector = policy["spec"]["podSelector"]["matchLabels"].items()
-    pods = [d["spec"]["template"] for d in usual if "template" in d.get("spec", {})]
-    assert [selector <= pod["metadata"]["labels"].items() for pod in pods] == [True, True]
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    control_plane.kubectl("label", "namespace", namespace, label)
+    workloads = manifests.workloads(rendered("everything", tmp_path))
+    assert len(workloads) == 4
+    with control_plane.client() as client:
+        for workload in workloads:
+            answer = TestRestricted.create(client, namespace, manifests.pod(workload))
+            assert answer.status_code == 201, answer.text
+            assert "Warning" not in answer.headers
 
 
 class TestRestricted:
@@ -86,25 +113,19 @@ class TestRestricted:
             yield client
 
     @pytest.fixture(params=[("base", "Deployment"), ("base", "Job")], ids=lambda param: param[1])
-    def pod(self, request: pytest.FixtureRequest, control_plane: ControlPlane) -> dict[str, Any]:
+    def pod(self, request: pytest.FixtureRequest) -> Object:
         """The pod that a controller would make."""
         install, kind = request.param
-        documents = rendered(control_plane, MANIFESTS / install)
-        template = next(d for d in documents if d["kind"] == kind)["spec"]["template"]
-        return {"metadata": {"generateName": "tried-"} | template["metadata"]} | {
-            "spec": template["spec"]
-        }
+        return manifests.pod(manifests.of_kind(rendered(install, MANIFESTS), kind)[0])
 
     @staticmethod
-    def create(client: httpx.Client, namespace: str, pod: dict[str, Any]) -> httpx.Response:
+    def create(client: httpx.Client, namespace: str, pod: Object) -> httpx.Response:
         pods = f"/api/v1/namespaces/{namespace}/pods"
         params = {"dryRun": "All", "fieldValidation": "Strict"}
         return client.post(pods, json=pod, params=params)
 
     @pytest.mark.check(38)
-    def test_a_pod_is_admitted(
-        self, client: httpx.Client, namespace: str, pod: dict[str, Any]
-    ) -> None:
+    def test_a_pod_is_admitted(self, client: httpx.Client, namespace: str, pod: Object) -> None:
         answer = self.create(client, namespace, pod)
         assert answer.status_code == 201, answer.text
         assert "Warning" not in answer.headers
@@ -112,7 +133,7 @@ class TestRestricted:
     @pytest.mark.check(38)
     @pytest.mark.parametrize("less", ["seccompProfile", "runAsNonRoot", "capabilities"])
     def test_with_less_it_would_be_refused(
-        self, client: httpx.Client, namespace: str, pod: dict[str, Any], less: str
+        self, client: httpx.Client, namespace: str, pod: Object, less: str
     ) -> None:
         pod = copy.deepcopy(pod)
         places = [pod["spec"], *pod["spec"]["containers"]]
@@ -120,7 +141,7 @@ class TestRestricted:
         answer = self.create(client, namespace, pod)
         assert (answer.status_code, less in answer.text) == (403, True)
 
-    def test_its_file_system_is_read_only_but_for_tmp(self, pod: dict[str, Any]) -> None:
+    def test_its_file_system_is_read_only_but_for_tmp(self, pod: Object) -> None:
         for container in pod["spec"]["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]

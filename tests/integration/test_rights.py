@@ -107,7 +107,7 @@ class Installed:
         }
 
 
-@pytest.fixture(scope="module", params=["base", "namespaced"])
+@pytest.fixture(scope="module", params=["base", "overlays/namespaced"])
 def installed(request: pytest.FixtureRequest, control_plane: ControlPlane) -> Iterator[Installed]:
     """The accounts, roles and bindings of one of the installs, under names of their own."""
     tag = uuid.uuid4().hex[:8]

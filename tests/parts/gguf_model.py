@@ -2,6 +2,10 @@
 
 What it says means nothing, but is always readable: the weights that choose a token favour whole
 words, so an answer never breaks a character in two. The same file comes out every time.
+
+An endless one counts its words out in turn, for ever: what it says next depends on the last word
+alone. It can't choose the token that ends an answer, and it never says a word twice running, since
+Ollama ends an answer that does so thirty times.
 """
 
 from pathlib import Path
@@ -15,6 +19,7 @@ HEADS = 4
 BLOCKS = 2
 FEED_FORWARD = 128
 CONTEXT = 2048
+LONG_CONTEXT = 32_768
 
 WORDS = [
     "red",
@@ -37,12 +42,12 @@ VOCABULARY = len(CONTROLS) + 256 + len(WORDS)
 Matrix = npt.NDArray[np.float32]
 
 
-def write(path: Path) -> None:
+def write(path: Path, *, endless: bool = False) -> None:
     """Write the model to `path`."""
     writer = gguf.GGUFWriter(path, "llama")
-    _shape(writer)
+    _shape(writer, context=LONG_CONTEXT if endless else CONTEXT)
     _tokens(writer)
-    for name, tensor in _tensors().items():
+    for name, tensor in (_endless(_tensors()) if endless else _tensors()).items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -50,9 +55,9 @@ def write(path: Path) -> None:
     writer.close()
 
 
-def _shape(writer: gguf.GGUFWriter) -> None:
+def _shape(writer: gguf.GGUFWriter, *, context: int) -> None:
     writer.add_name("tiny")
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(BLOCKS)
     writer.add_feed_forward_length(FEED_FORWARD)
@@ -101,4 +106,22 @@ def _tensors() -> dict[str, Matrix]:
             "ffn_down": matrix(WIDTH, FEED_FORWARD),
         }
         tensors |= {f"blk.{block}.{name}.weight": weight for name, weight in weights.items()}
+    return tensors
+
+
+def _endless(tensors: dict[str, Matrix]) -> dict[str, Matrix]:
+    """The same model with blocks that add nothing, and a last layer that reads off which word was
+    the last one and chooses the next in the list.
+    """
+    for name, tensor in tensors.items():
+        if "norm" not in name:
+            tensor[:] = 0
+    first = len(WORDS)
+    embedding, output = tensors["token_embd.weight"], tensors["output.weight"]
+    # NB: a text that ends in anything but a word goes on with the first one.
+    embedding[: -len(WORDS), first] = 1
+    output[-len(WORDS), first] = 100
+    for index in range(len(WORDS)):
+        embedding[index - len(WORDS), index] = 1
+        output[(index + 1) % len(WORDS) - len(WORDS), index] = 100
     return tensors

@@ -2,7 +2,8 @@
 
 The server is the one OLLAMA_BIN or PATH names, else the one that `make ollama` built. It knows the
 model `phi3:mini`; a test adds names with `create`. All names are the same tiny model, which answers
-in milliseconds, with at most 16 tokens unless a request says otherwise.
+in milliseconds, with at most 16 tokens unless a request says otherwise; but `endless` never ends an
+answer by itself.
 """
 
 import os
@@ -20,6 +21,7 @@ from parts.absent import absent
 from parts.process import Process, free_port
 
 MODEL = "phi3:mini"
+ENDLESS = "endless"
 
 MODELFILE = """FROM {model}
 TEMPLATE \"\"\"{{{{ if .System }}}}system: {{{{ .System }}}}
@@ -27,6 +29,8 @@ TEMPLATE \"\"\"{{{{ if .System }}}}system: {{{{ .System }}}}
 assistant: {{{{ .Response }}}}\"\"\"
 PARAMETER num_predict 16
 """
+#: What is said of the endless model besides. Ollama makes ten times as many tokens at most.
+LONG = "PARAMETER num_ctx 32768\n"
 
 
 @dataclass(slots=True)
@@ -79,10 +83,11 @@ class Ollama:
         finally:
             self.start()
 
-    def create(self, name: str) -> None:
-        """Give the tiny model one more name."""
+    def create(self, name: str, *, endless: bool = False) -> None:
+        """Give the tiny model one more name, or a name to the endless one."""
+        weights = self.folder / ("endless.gguf" if endless else "tiny.gguf")
         modelfile = self.folder / "Modelfile"
-        modelfile.write_text(MODELFILE.format(model=self.folder / "tiny.gguf"))
+        modelfile.write_text(MODELFILE.format(model=weights) + (LONG if endless else ""))
         ended = subprocess.run(
             [self.program, "create", name, "-f", modelfile],
             capture_output=True,
@@ -99,6 +104,8 @@ class Ollama:
             "OLLAMA_MODELS": str(self.folder / "models"),
             "OLLAMA_KEEP_ALIVE": "1h",
             "OLLAMA_MAX_LOADED_MODELS": "4",
+            # Its log then tells when it has cut an answer off because the model repeats itself.
+            "OLLAMA_DEBUG": "1",
         }
 
     def _answers(self) -> bool:
@@ -116,7 +123,7 @@ def program() -> Path:
 
 @pytest.fixture(scope="session")
 def ollama_server(part_folder: Path) -> Iterator[Ollama]:
-    """The run's Ollama with `phi3:mini`. A test stops it by `with ollama_server.down():` only."""
+    """The run's Ollama and its two models. A test stops it by `with ollama_server.down():` only."""
     found = program()
     # NB: the libraries that make models are imported only where a model is made.
     from parts import gguf_model
@@ -124,10 +131,12 @@ def ollama_server(part_folder: Path) -> Iterator[Ollama]:
     folder = part_folder / "ollama"
     folder.mkdir()
     gguf_model.write(folder / "tiny.gguf")
+    gguf_model.write(folder / "endless.gguf", endless=True)
     server = Ollama(folder=folder, program=found)
     try:
         server.start()
         server.create(MODEL)
+        server.create(ENDLESS, endless=True)
         yield server
     finally:
         server.stop(crash=True)

@@ -13,7 +13,7 @@ from llm_operator.admin.model import USAGE
 from llm_operator.resource.model import GROUP, PLURAL
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
-ADMIN = MANIFESTS / "admin"
+ADMIN = MANIFESTS / "components" / "admin"
 
 
 def documents(path: Path) -> list[dict[str, Any]]:

@@ -7,8 +7,14 @@ import pytest
 import yaml
 
 from llm_operator import cli, settings
+from llm_operator.admin.api.edge import BASE
+from llm_operator.admin.model import USAGE
 from llm_operator.cluster import RIGHTS
+from llm_operator.publish import configmap, secret
 from llm_operator.resource.model import GROUP, PLURAL, VERSION
+from llm_operator.routers import pods
+from llm_router.settings import TABLE as ROUTER_SETTINGS
+from llm_router.settings import Settings as RouterSettings
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 
@@ -41,7 +47,7 @@ def wanted(*, lease: bool) -> set[tuple[str, str, str]]:
     ("path", "kind", "lease"),
     [
         ("base/rbac.yaml", "ClusterRole", False),
-        ("served/role.yaml", "Role", False),
+        ("overlays/namespaced/served/role.yaml", "Role", False),
         ("base/rbac.yaml", "Role", True),
     ],
 )
@@ -53,7 +59,7 @@ def test_a_role_grants_what_the_operator_needs(path: str, kind: str, lease: bool
 
 def test_both_installs_have_the_same_rules() -> None:
     whole = of_kind("base/rbac.yaml", "ClusterRole")["rules"]
-    assert of_kind("served/role.yaml", "Role")["rules"] == whole
+    assert of_kind("overlays/namespaced/served/role.yaml", "Role")["rules"] == whole
 
 
 @pytest.mark.parametrize(
@@ -100,8 +106,13 @@ def test_the_probes_ask_where_the_operator_listens() -> None:
     assert str(port["containerPort"]) == default
     paths = {name: container[name]["httpGet"]["path"] for name in container if "Probe" in name}
     assert paths == {"livenessProbe": "/healthz", "readinessProbe": "/readyz"}
-    (ingress,) = of_kind("network-policy/policy.yaml", "NetworkPolicy")["spec"]["ingress"]
+    policies = documents("components/network-policy/policy.yaml")
+    asked = [policy["spec"] for policy in policies if "ingress" in policy["spec"]]
+    (ingress,) = [rule for spec in asked for rule in spec["ingress"]]
     assert [str(each["port"]) for each in ingress["ports"]] == [default]
+    (service,) = documents("components/metrics/service.yaml")
+    (served,) = service["spec"]["ports"]
+    assert (str(served["port"]), served["targetPort"]) == (default, port["name"])
 
 
 def test_the_advice_is_about_llmbackends_and_refuses_nothing() -> None:
@@ -116,3 +127,57 @@ def test_the_advice_is_about_llmbackends_and_refuses_nothing() -> None:
     binding = of_kind("base/advice.yaml", "ValidatingAdmissionPolicyBinding")
     assert binding["spec"]["validationActions"] == ["Warn"]
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+
+
+class TestSidecar:
+    """What an application's pods get: settings, paths and names are the router's own."""
+
+    def container(self) -> dict[str, Any]:
+        (patch,) = documents("components/sidecar/router.yaml")
+        (found,) = patch["spec"]["template"]["spec"]["initContainers"]
+        return dict(found)
+
+    def test_the_settings_are_settings(self) -> None:
+        known = {setting.variable for setting in ROUTER_SETTINGS}
+        set_here = {entry["name"]: entry["value"] for entry in self.container()["env"]}
+        assert set_here.keys() <= known
+        taken = RouterSettings.from_environment(set_here)
+        assert str(taken.usage_url).endswith(f"{BASE}/{USAGE}")
+        mounts = {mount["mountPath"] for mount in self.container()["volumeMounts"]}
+        assert {str(taken.config), str(taken.credentials), str(taken.usage_spool)} <= mounts
+        assert str(Path(str(taken.usage_token_file)).parent) in mounts
+
+    def test_the_probes_ask_the_management_port(self) -> None:
+        container = self.container()
+        (port,) = container["ports"]
+        assert port["containerPort"] == RouterSettings.from_environment({}).management_port
+        asked = {name: container[name]["httpGet"] for name in container if "Probe" in name}
+        assert {name: probe["path"] for name, probe in asked.items()} == {
+            "startupProbe": "/healthz",
+            "livenessProbe": "/healthz",
+            "readinessProbe": "/readyz",
+        }
+        assert {probe["port"] for probe in asked.values()} == {port["name"]}
+
+    def test_what_it_mounts_is_what_the_operator_writes(self) -> None:
+        (patch,) = documents("components/sidecar/router.yaml")
+        template = patch["spec"]["template"]
+        volumes = template["spec"]["volumes"]
+        (config,) = [each["configMap"] for each in volumes if "configMap" in each]
+        (credentials,) = [each["secret"] for each in volumes if "secret" in each]
+        assert config == {"name": configmap.NAME, "optional": True}
+        assert credentials == {"secretName": secret.NAME, "optional": True}
+        assert pods.LABEL in template["metadata"]["labels"]
+
+    def test_the_usage_goes_to_the_shipped_service(self) -> None:
+        (params,) = documents("components/injection/params.yaml")
+        (service,) = [
+            document
+            for document in documents("components/admin/admin.yaml")
+            if document["kind"] == "Service"
+        ]
+        (port,) = service["spec"]["ports"]
+        where = "{name}.{namespace}".format(**service["metadata"])
+        assert params["data"]["usageURL"].startswith(f"http://{where}:{port['port']}/")
+        usage = next(e for e in self.container()["env"] if e["name"] == "LLM_ROUTER_USAGE_URL")
+        assert usage["value"] == params["data"]["usageURL"]

@@ -416,7 +416,7 @@ def test_a_row_can_be_told_from_its_resource(row: dict[str, Any]) -> None:
             if column == "endpoint_url" and "@" in re.sub(r"^[^?#]*", "", text(row[column])):
                 # Nobody knows where a secret in it ends, so nothing of it stands anywhere.
                 assert stands is None
-                assert about(found, column)
+                assert about(each, column)
             elif stands is None:
                 value = each.manifest["spec"].get(COLUMNS[column].field)
                 assert (row[column] == value) or not hidden(text(row[column]).strip()), column

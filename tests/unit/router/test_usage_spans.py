@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from llm_router import assemble
+from llm_router.settings import Settings
 from llm_router.trace import Trace
 from llm_router.usage import Failure, Measures, Outcome, Record, tracing
 from parts.absent import absent
@@ -216,3 +219,17 @@ async def test_a_collector_that_is_away_costs_spans_only(
 )
 def test_a_collector_switches_it_on(environment: dict[str, str], wanted: bool) -> None:
     assert tracing.wanted(environment) is wanted
+
+
+def test_without_the_extra_the_router_says_so_and_serves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenTelemetry's operator sets the variable in every pod of a namespace."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    monkeypatch.delitem(sys.modules, "llm_router.usage.spans", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    for name in [name for name in sys.modules if name.startswith("opentelemetry.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with caplog.at_level("WARNING", logger="llm_router.assemble"):
+        assert assemble._delivering(Settings.from_environment({})) == []
+    assert [each.message for each in caplog.records] == ["spans_not_exported"]
