@@ -79,7 +79,7 @@ def intake(
     """An admin that runs, and a router that may send."""
     database = private_postgres.uri_of(private_postgres.create_database())
     asyncio.run(migrate.migrate(database, say=lambda _: None))
-    usage = rules("llm-backend-usage", file="admin/usage.yaml")
+    usage = rules("llm-backend-usage", file="components/admin/usage.yaml")
     router = control_plane.create_user("router", usage, namespace="default")
     admin = Admin(control_plane, folder=tmp_path, database=database)
     admin.start()

@@ -78,7 +78,7 @@ def cluster_of(control_plane: ControlPlane, postgres: Postgres, folder: Path) ->
     for user in (writer, reader):
         control_plane.allow(user, rules("llm-backend-view"))
     control_plane.allow(writer, rules("llm-backend-edit"), namespace=namespace)
-    usage = rules("llm-backend-usage", file="admin/usage.yaml")
+    usage = rules("llm-backend-usage", file="components/admin/usage.yaml")
     for user in (writer, router):
         control_plane.allow(user, usage, namespace="default")
     served = {"LLMB_NAMESPACES": namespace}
