@@ -104,8 +104,6 @@ class Ollama:
             "OLLAMA_MODELS": str(self.folder / "models"),
             "OLLAMA_KEEP_ALIVE": "1h",
             "OLLAMA_MAX_LOADED_MODELS": "4",
-            # Its log then tells when it has cut an answer off because the model repeats itself.
-            "OLLAMA_DEBUG": "1",
         }
 
     def _answers(self) -> bool:
