@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from parts.eventually import eventually
+
 #: A rule as RBAC has it: {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}.
 Rule = Mapping[str, Sequence[str]]
 
@@ -43,7 +45,10 @@ def token(client: httpx.Client, *, namespace: str, name: str) -> str:
 def bind(
     client: httpx.Client, *, user: str, rules: Sequence[Rule], namespace: str | None = None
 ) -> None:
-    """Give a user rights: in one namespace, or without one in the whole cluster."""
+    """Give a user rights: in one namespace, or without one in the whole cluster.
+
+    They hold when it returns: the API server reads what was bound a moment later.
+    """
     scope = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
     cluster = "" if namespace else "Cluster"
     name = f"test-{uuid.uuid4().hex[:8]}"
@@ -56,6 +61,28 @@ def bind(
     }
     expect(client.post(f"{scope}/{cluster.lower()}roles", json=role))
     expect(client.post(f"{scope}/{cluster.lower()}rolebindings", json=binding))
+    asked = [_attributes(rule, namespace) for rule in rules if rule.get("resources")]
+    if asked:
+        review = {"spec": {"user": user, "resourceAttributes": asked[-1]}}
+        url = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+        def holds() -> bool:
+            return bool(expect(client.post(url, json=review))["status"]["allowed"])
+
+        eventually(holds, within=20, every=0.02)
+
+
+def _attributes(rule: Rule, namespace: str | None) -> dict[str, str]:
+    """One thing that a rule allows, as a review asks for it."""
+    resource, _, subresource = rule["resources"][0].partition("/")
+    return {
+        "group": rule["apiGroups"][0],
+        "resource": resource,
+        "subresource": subresource,
+        "verb": rule["verbs"][0],
+        "namespace": namespace or "",
+        "name": next(iter(rule.get("resourceNames", ())), ""),
+    }
 
 
 def expect(answer: httpx.Response) -> Any:
