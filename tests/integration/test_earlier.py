@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from parts.access import expect
-from parts.control_plane import CRD_FILE, ControlPlane
+from parts.control_plane import CRD_FILE, ControlPlane, another
 from parts.eventually import eventually
 from parts.operator import Backends, Operator
 
@@ -47,14 +47,8 @@ STATUS = {
 @pytest.fixture
 def plane(control_plane: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]:
     """A control plane of its own: the CRD that other tests share can't be taken from them."""
-    folder = tmp_path / "control-plane"
-    folder.mkdir()
-    own = ControlPlane(folder=folder, programs=control_plane.programs)
-    try:
-        own.start()
+    with another(control_plane, tmp_path / "control-plane") as own:
         yield own
-    finally:
-        own.close()
 
 
 def specs(backends: Backends) -> dict[str, dict[str, Any]]:

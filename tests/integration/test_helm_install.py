@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parts.control_plane import ControlPlane, empty
+from parts.control_plane import ControlPlane, another, empty
 from parts.eventually import eventually
 from parts.helm import CHART, Helm
 from parts.manifests import Object, only
@@ -69,14 +69,8 @@ class Release:
 @pytest.fixture(scope="module")
 def plane(control_plane: ControlPlane, part_folder: Path) -> Iterator[ControlPlane]:
     """A control plane of its own: the CRD and the cluster's roles have one name each."""
-    folder = part_folder / f"helm-{uuid.uuid4().hex[:6]}"
-    folder.mkdir()
-    own = ControlPlane(folder=folder, programs=control_plane.programs)
-    try:
-        own.start()
+    with another(control_plane, part_folder / f"helm-{uuid.uuid4().hex[:6]}") as own:
         yield own
-    finally:
-        own.close()
 
 
 def new_namespace(plane: ControlPlane, *, security: str = "restricted") -> str:

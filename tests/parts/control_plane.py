@@ -32,6 +32,18 @@ ADMIN = "admin"
 CRD_FILE = Path(__file__).resolve().parents[2] / "crds" / "llmbackends.yaml"
 
 
+@contextmanager
+def another(first: "ControlPlane", folder: Path) -> Iterator["ControlPlane"]:
+    """One more, of the same programs, for tests that change what others share; `folder` is new."""
+    folder.mkdir()
+    own = ControlPlane(folder=folder, programs=first.programs)
+    try:
+        own.start()
+        yield own
+    finally:
+        own.close()
+
+
 @dataclass(slots=True)
 class ControlPlane:
     """One etcd and one API server. `start` and `stop` may be called in any order, repeatedly."""
