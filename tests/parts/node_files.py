@@ -1,6 +1,5 @@
 """What the programs of a real node are configured with, as text. Pure: a folder in, files out."""
 
-import hashlib
 import io
 import json
 import tarfile
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from parts import docker_archive
 
 #: The network namespace that all of the node is in, and the control group that its pods are in.
 SPACE = GROUP = "llmb-node"
@@ -177,26 +178,5 @@ def write_pause(program: Path, archive: Path) -> None:
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         files.add(program, arcname="pause")
-    digest = _digest(layer.getvalue())
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        }
-    ).encode()
-    manifest = [{"Config": "config.json", "RepoTags": [PAUSE], "Layers": ["layer.tar"]}]
-    with tarfile.open(archive, "w") as whole:
-        for name, content in (
-            ("config.json", config),
-            ("layer.tar", layer.getvalue()),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            whole.addfile(entry, io.BytesIO(content))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    config = {"Entrypoint": ["/pause"], "User": "65535:65535"}
+    docker_archive.write(archive, name=PAUSE, config=config, layer=layer.getvalue())

